@@ -1,0 +1,144 @@
+"""A game: the networks that play against each other, and what each turn minimises.
+
+A game says *what*; the trainer decides when, where and how. Device, precision, gradient accumulation, clipping,
+averaging, processes, checkpoints and recovery are the trainer's. Networks, losses, penalties, conditions and
+sampling are the game's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sparring.recipe import Recipe
+
+
+class Batch(dict[str, Tensor]):
+    """Named tensors that share their first dimension, e.g. `data` (N, C, H, W) and `label` (N,).
+
+    `memo` is scratch space for the game: what one turn leaves there (a generated batch, say) a later turn of the
+    same step may use, as long as that turn plays on the same batch.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.memo: dict[str, Any] = {}
+
+    @property
+    def count(self) -> int:
+        """The number of samples, N."""
+        return len(next(iter(self.values())))
+
+    def split(self, parts: int) -> Iterator[Batch]:
+        """Cut into `parts` micro-batches (fewer where there are fewer samples), in order, sizes as even as can be."""
+        parts = max(1, min(parts, self.count))
+        pieces = {name: value.tensor_split(parts) for name, value in self.items()}
+        for index in range(parts):
+            yield Batch({name: piece[index] for name, piece in pieces.items()})
+
+
+class Losses(dict[str, Tensor]):
+    """Named scalar parts whose sum a turn minimises; `watch` holds figures that are logged and not minimised."""
+
+    def __init__(self, parts: Mapping[str, Tensor], watch: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__(parts)
+        self.watch: dict[str, Tensor] = dict(watch or {})
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the parts, a scalar."""
+        return torch.stack([part.float() for part in self.values()]).sum()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One player's optimiser step.
+
+    player: whose parameters move: a key of `Game.players()`.
+    phase: what is minimised, for games whose player minimises several things; the player's name where empty.
+    fresh: draw a new batch; otherwise play on the batch of the turn before.
+    """
+
+    player: str
+    phase: str = ""
+    fresh: bool = True
+
+    @property
+    def name(self) -> str:
+        """The phase, or the player's name where the game has no phases."""
+        return self.phase or self.player
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a game must know of its data before it sees any.
+
+    shape: one sample's shape, e.g. (C, H, W).
+    classes: names of the labels, in the order of their numbers; empty where the data has no labels.
+    count: number of training samples.
+    extra: what only one domain needs (column types, vocabulary, …), plain JSON values.
+    """
+
+    shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    count: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Game(nn.Module):
+    """Networks that play against each other, and what each turn minimises.
+
+    State that must survive a restart lives in parameters and registered buffers (a replay buffer is a buffer of a
+    fixed size with a fill counter): checkpoints hold nothing else of a game.
+
+    Randomness comes from torch's global generator (`torch.randn(…, device=…)`), which the trainer seeds, saves and
+    restores; `generate` takes its own generator so that sampling never disturbs a training.
+    """
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, spec: DataSpec) -> Game:
+        """Build the game that `recipe` describes for data as `spec` says.
+
+        The default passes the recipe's `model` and `loss` sections to the constructor as keyword arguments.
+        Raises UserError where the recipe asks for what cannot be.
+        """
+        from sparring.core.options import call
+
+        return call(cls, {**recipe.model, **recipe.loss}, where="model/loss", spec=spec)
+
+    def players(self) -> dict[str, nn.Module]:
+        """Who takes turns: name → the module whose parameters that player's optimiser moves."""
+        raise NotImplementedError
+
+    def averaged(self) -> dict[str, nn.Module]:
+        """The modules that `generate` uses, which the trainer averages over time (EMA). Usually the generator."""
+        return {name: player for name, player in self.players().items() if name == "generator"}
+
+    def turns(self, step: int) -> Sequence[Turn]:
+        """The turns of a step, in order. Steps count from 0."""
+        return (Turn("discriminator"), Turn("generator", fresh=False))
+
+    def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
+        """What `turn` minimises on `batch`. Called with gradients enabled, in train mode, under autocast."""
+        raise NotImplementedError
+
+    def after_turn(self, turn: Turn, step: int) -> None:
+        """Called after a turn's optimiser step, without gradients: clip weights, fill replay buffers, …"""
+
+    def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
+        """Draw `count` samples. Called in eval mode, without gradients.
+
+        condition: labels (count,), or None to draw them as the training data has them.
+        rng: a generator on the game's device; None means torch's global one.
+        """
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where the game's parameters are."""
+        return next(self.parameters()).device
