@@ -62,11 +62,13 @@ class Turn:
     player: whose parameters move: a key of `Game.players()`.
     phase: what is minimised, for games whose player minimises several things; the player's name where empty.
     fresh: draw a new batch; otherwise play on the batch of the turn before.
+    keep: what this turn generates is wanted by the next one: leave it, with its graph, in the batch's memo.
     """
 
     player: str
     phase: str = ""
     fresh: bool = True
+    keep: bool = False
 
     @property
     def name(self) -> str:
@@ -133,10 +135,15 @@ class Game(nn.Module):
     def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """Draw `count` samples. Called in eval mode, without gradients.
 
-        condition: labels (count,), or None to draw them as the training data has them.
+        condition: numbers (count,) into `conditions`, or None to draw them as the training data has them.
         rng: a generator on the game's device; None means torch's global one.
         """
         raise NotImplementedError
+
+    @property
+    def conditions(self) -> Sequence[str]:
+        """Names of what `generate` may be asked for, in the order of their numbers; empty where it takes no condition."""
+        return ()
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,327 @@
+"""The verbs for the shell. No logic of its own: every command is one call of `sparring.api`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from sparring.errors import Interrupted, UserError
+
+# The library is imported inside the commands: `--help` must not wait for torch.
+
+app = typer.Typer(
+    name="sparring",
+    help="Train, sample and measure generative adversarial networks.",
+    epilog="Exit codes: 0 done, 1 a defect of ours, 2 something you can mend (one line says what), 130 interrupted (state saved).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at data sets and prepare them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class PrecisionChoice(StrEnum):
+    """How many bits a number has in forward passes."""
+
+    AUTO = "auto"
+    SINGLE = "32"
+    BF16 = "bf16"
+    HALF = "16"
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `sparring train` made.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, everything else on standard error.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. train.batch_size=128. Repeatable.")]
+Steps = Annotated[int | None, typer.Option(min=0, help="How many steps to train.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="The one seed that governs everything.")]
+Out = Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder to make. [default: runs/RECIPE-N]")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+Devices = Annotated[int, typer.Option(min=1, help="How many devices (on CPU: processes) on each node.")]
+Nodes = Annotated[int, typer.Option(min=1, help="How many machines.")]
+PrecisionOption = Annotated[PrecisionChoice, typer.Option(help="Bits of forward passes; weights and penalties stay 32-bit.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Allow the recipe to run code from outside the package (module:Class).")]
+CheckpointOption = Annotated[str, typer.Option(metavar="best|last|STEP", help="Which checkpoint.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", help="A name from `sparring recipes`, or a YAML file.")] = "default",
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help="digits, a folder, a zip or tar, MNIST IDX, .npz/.npy, CSV/JSON, hf:NAME. [default: the recipe's]")] = None,
+    out: Out = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    set: Sets = None,  # noqa: A002
+    device: DeviceOption = Device.AUTO,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    precision: PrecisionOption = PrecisionChoice.AUTO,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, play a step, print parameters, memory and predicted time; train nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a recipe on data; leaves a run folder."""
+    from sparring import api
+
+    result = api.train(
+        recipe, data=data, out=out, steps=steps, seed=seed, set=set or (), device=device.value, devices=devices, nodes=nodes,
+        precision=precision.value, dry_run=dry_run,
+    )  # fmt: skip
+    _report_training(result, json)
+
+
+@app.command()
+def resume(
+    run: RunFolder,
+    steps: Annotated[int | None, typer.Option(min=0, help="A new total number of steps.")] = None,
+    device: DeviceOption = Device.AUTO,
+    devices: Annotated[int | None, typer.Option(min=1, help="As many as before. [default: as before]")] = None,
+    nodes: Nodes = 1,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Go on with a run exactly where its newest checkpoint stands; refuses a changed recipe and lists the differences."""
+    from sparring import api
+
+    _report_training(api.resume(run, steps=steps, trust=trust, device=device.value, devices=devices, nodes=nodes), json)
+
+
+@app.command()
+def finetune(
+    run: RunFolder,
+    data: Annotated[str, typer.Option(metavar="SOURCE", help="The new data.")],
+    out: Out = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    set: Sets = None,  # noqa: A002
+    checkpoint: CheckpointOption = "last",
+    device: DeviceOption = Device.AUTO,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    precision: PrecisionOption = PrecisionChoice.AUTO,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """A new run that starts from another run's weights."""
+    from sparring import api
+
+    result = api.finetune(
+        run, data=data, out=out, steps=steps, seed=seed, set=set or (), checkpoint=checkpoint, trust=trust, device=device.value,
+        devices=devices, nodes=nodes, precision=precision.value,
+    )  # fmt: skip
+    _report_training(result, json)
+
+
+@app.command()
+def generate(
+    run: RunFolder,
+    count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 64,
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="File or folder to write. [default: in the run folder]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same samples.")] = 0,
+    label: Annotated[str | None, typer.Option(metavar="L", help="A class name, for conditional recipes.")] = None,
+    checkpoint: CheckpointOption = "best",
+    format: Annotated[str | None, typer.Option(metavar="png|npz|sheet", help="png: a file a sample; npz: one array file; sheet: one picture. [default: by PATH's ending, else png]")] = None,  # noqa: A002
+    device: DeviceOption = Device.AUTO,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Draw samples from a trained generator."""
+    from sparring import api
+
+    paths = api.generate(
+        run, count=count, out=out, seed=seed, label=label, checkpoint=checkpoint, format=format, device=device.value, trust=trust
+    )
+    if json:
+        _print_json({"count": count, "seed": seed, "files": [str(path) for path in paths]})
+    else:
+        _tell(f"{count} samples: {paths[0] if len(paths) == 1 else paths[0].parent}")
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A recipe to show whole.")] = None,
+    json: Json = False,
+) -> None:
+    """List the recipes, or show one fully resolved as YAML."""
+    from sparring.api import resolve
+    from sparring.recipe import load_recipe, named_recipes
+
+    if name is not None:
+        recipe = resolve(load_recipe(name))
+        if json:
+            _print_json(recipe.plain())
+        else:
+            print(recipe.to_yaml(), end="")
+        return
+    found = [load_recipe(each) for each in named_recipes()]
+    if json:
+        _print_json({each.name: {"domain": each.domain, "summary": each.summary, "paper": each.paper} for each in found})
+        return
+    table = Table("recipe", "domain", "what", "paper")
+    for each in found:
+        table.add_row(each.name, each.domain, each.summary, each.paper)
+    Console().print(table)
+
+
+@data_app.command()
+def check(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, an archive, an array file, hf:NAME, …")],
+    json: Json = False,
+) -> None:
+    """Find what is wrong with a data set: broken files, duplicates, blanks, outliers, wrong labels."""
+    from sparring import api
+    from sparring.train.progress import reading_bar
+
+    with reading_bar("checking") as progress:
+        report = api.check_data(source, progress=progress)
+    if json:
+        _print_json(report.plain())
+    else:
+        _show_report(report.plain())
+
+
+@data_app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The data set; it is never changed.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new data set to write.")],
+    size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Resize to this. [default: as it is]")] = None,
+    fit: Annotated[str, typer.Option(metavar="crop|pad|stretch", help="How to reach another shape.")] = "crop",
+    channels: Annotated[int | None, typer.Option(min=1, max=4, help="1 grey, 2 grey+alpha, 3 RGB, 4 RGBA. [default: as it is]")] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="Leave out what `data check` would remove; it is copied to OUT-quarantine.")] = False,
+    format: Annotated[str, typer.Option(metavar="folder|npz|shards", help="What to write.")] = "folder",  # noqa: A002
+    json: Json = False,
+) -> None:
+    """Resize, crop, convert, clean and write a data set anew, in files or in a fast format."""
+    from sparring import api
+    from sparring.train.progress import reading_bar
+
+    with reading_bar("preparing") as progress:
+        result = api.prepare_data(
+            source, out, progress=progress, size=_size(size), fit=fit, channels=channels, clean=clean, format=format
+        )
+    if json:
+        _print_json(result.plain())
+    else:
+        for key, value in result.plain().items():
+            _tell(f"{key}: {value}")
+
+
+def main() -> None:
+    """The entry point: turns what went wrong into one line and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        _end(f"error: {error}", 2)
+    except Interrupted as interruption:
+        _end(str(interruption), 130)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`sparring recipes | head`): nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end("", 141)
+    except Exception as error:
+        _usage_error(error)
+
+
+def _usage_error(error: Exception) -> NoReturn:
+    """Misuse of the command line is one line as well; anything else is a defect and shows its traceback."""
+    if isinstance(error, typer.Exit):
+        sys.exit(error.exit_code)
+    if isinstance(error, typer.Abort):
+        _end("interrupted", 130)
+    show: Callable[[], str] | None = getattr(error, "format_message", None)
+    if show is not None:
+        _end(f"error: {' '.join(show().split())}", 2)
+    raise error
+
+
+def _report_training(result: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(result.plain())
+    elif result.run is None:
+        _show_rehearsal(result)
+    else:
+        sheets = sorted((Path(result.run) / "samples").glob("*.png"))
+        _tell(f"{sheets[-1] if sheets else result.run} shows samples, {Path(result.run) / 'curves.png'} the losses, {Path(result.run) / 'report.html'} everything")
+        _tell(f"next: sparring generate {result.run} --count 100 --out samples.png")
+
+
+def _show_rehearsal(result: Any) -> None:
+    facts = result.facts
+    table = Table(show_header=False)
+    table.add_row("recipe", f"{result.recipe} on {facts['data']['source']}: {facts['data']['count']:,} samples of {'×'.join(map(str, facts['data']['shape']))}")
+    for player, parameters in facts["parameters"].items():
+        table.add_row(f"parameters of the {player}", f"{parameters:,}")
+    table.add_row("memory", f"{facts['memory_bytes'] / 2**20:,.0f} MiB at most so far")
+    table.add_row("speed", f"{facts['seconds_per_step'] * 1000:.1f} ms a step, {result.samples_per_second:,.0f} samples/s on {result.device} at {result.precision} bits")
+    if facts["predicted_seconds"] is not None:
+        table.add_row("predicted", f"{facts['predicted_seconds'] / 60:,.1f} minutes" + (f" for {facts['planned_steps']:,} steps" if facts["planned_steps"] else ""))
+    Console(stderr=True).print(table)
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    console = Console()
+    console.print(yaml.safe_dump(report.get("summary", {}), sort_keys=False, allow_unicode=True).rstrip(), markup=False, highlight=False)
+    table = Table("kind", "what", "why", "remove?")
+    for finding in report["findings"][:200]:
+        table.add_row(finding["kind"], finding["name"], finding["reason"], "yes" if finding["remove"] else "")
+    if report["findings"]:
+        console.print(table)
+    if len(report["findings"]) > 200:
+        console.print(f"… and {len(report['findings']) - 200} more: --json lists them all")
+    for kind, reason in report.get("skipped", {}).items():
+        console.print(f"not checked: {kind}: {reason}", markup=False, highlight=False)
+    if not report["findings"]:
+        console.print("nothing wrong was found")
+
+
+def _size(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or min(numbers) < 1:
+        raise UserError(f"--size {text!r}: write one number, or HEIGHTxWIDTH, e.g. 64 or 64x48")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    if message:
+        _tell(message)
+    sys.stdout.flush()
+    # Not sys.exit: a worker of a multi-process run must not wait here for processes that have already gone.
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

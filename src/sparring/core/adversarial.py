@@ -1,0 +1,227 @@
+"""The adversarial game: a generator and a discriminator, any loss, any penalties, with or without labels.
+
+It knows no kind of data: a sample is whatever the generator returns and `batch["data"]` holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from sparring.core.game import Batch, Game, Losses, Turn
+from sparring.core.losses import bind, flip_labels
+from sparring.core.penalties import Played, bind_penalties
+from sparring.core.schedules import anneal, balanced_counts, turn_counts
+from sparring.recipe import Section, Turns
+
+# Batch statistics of a joint batch are not those of its halves, so such a discriminator sees real and fake apart.
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class LossOptions(Section):
+    """The recipe's `loss` section."""
+
+    name: str = "non_saturating"
+    options: dict[str, Any] = pydantic.Field({}, description="the loss's own numbers, e.g. a, b, c of least_squares")
+    penalties: dict[str, dict[str, Any]] = pydantic.Field({}, description="name → weight, every (interval), own options")
+    label_noise: float = pydantic.Field(0.0, ge=0, le=0.5, description="probability of swapped real and fake labels")
+    instance_noise: float = pydantic.Field(0.0, ge=0, description="standard deviation of noise on D's inputs")
+    instance_noise_steps: int | None = pydantic.Field(None, ge=1, description="the noise falls to 0 over so many steps")
+    share_fakes: bool = pydantic.Field(True, description="G's turn plays on the samples that D's turn has just seen")
+
+
+Latent = Literal["normal", "uniform"]
+Judgement = tuple[Tensor, Tensor | None]
+
+
+class AdversarialGame(Game):
+    """Goodfellow et al. 2014, with every loss and penalty of `core.losses` and `core.penalties`.
+
+    generator: (latent (N, L), label (N,) or None) → samples.
+    discriminator: (samples, label (N,) or None) → logits (N, …).
+    label_weights: how often the training data has each class, class name → count; empty for an unconditional game.
+    augment: a differentiable random transformation of samples, for the consistency penalty.
+    steps: the planned length of the training, for schedules; None where it is not known.
+    """
+
+    accuracy: Tensor
+    label_weights: Tensor
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        latent: int,
+        loss: LossOptions,
+        turns: Turns,
+        latent_distribution: Latent = "normal",
+        label_weights: Mapping[str, float] | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.latent = latent
+        self.latent_distribution = latent_distribution
+        self.options = loss
+        self.schedule = turns
+        self.steps = steps
+        self.augment = augment
+        self.adversarial = bind(loss.name, loss.options)
+        self.penalties = bind_penalties(loss.penalties)
+        self.classes = tuple(label_weights or ())
+        self.conditional = len(self.classes) > 0
+        self.joint = not any(isinstance(module, BATCH_NORMS) for module in discriminator.modules())
+        self.register_buffer("label_weights", torch.tensor([*(label_weights or {}).values()], dtype=torch.float32))
+        # Share of logits on the right side, smoothed: `turns.balance` decides by it, so it must survive a restart.
+        self.register_buffer("accuracy", torch.tensor(0.75))
+
+    @property
+    def conditions(self) -> Sequence[str]:
+        """The classes of a conditional game."""
+        return self.classes
+
+    def players(self) -> dict[str, nn.Module]:
+        """The two of them."""
+        return {"discriminator": self.discriminator, "generator": self.generator}
+
+    def turns(self, step: int) -> Sequence[Turn]:
+        """The discriminator's turns, each on new data, then the generator's; the first of these on the last batch."""
+        if self.schedule.balance:
+            critics, generators = balanced_counts(self.accuracy.item())
+        else:
+            critics, generators = turn_counts(self.schedule, step, self.steps)
+        shares = self.options.share_fakes
+        return (
+            *(Turn("discriminator", keep=shares and index == critics - 1) for index in range(critics)),
+            Turn("generator", fresh=False),
+            *(Turn("generator") for _ in range(generators - 1)),
+        )
+
+    def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
+        """The discriminator's or the generator's side of the game."""
+        return self.discriminator_loss(batch, step, turn.keep) if turn.player == "discriminator" else self.generator_loss(batch, step)
+
+    def discriminator_loss(self, batch: Batch, step: int, keep_fakes: bool) -> Losses:
+        """Adversarial loss, then each penalty that is due at this step, then what a subclass adds."""
+        label = self.label(batch)
+        real = self.disturb(batch["data"], step)
+        with torch.set_grad_enabled(keep_fakes):
+            fake = self.draw(batch)
+        if keep_fakes:
+            batch.memo["fake"] = fake
+        fake = self.disturb(fake.detach().to(real.dtype), step)
+
+        due = [penalty for penalty in self.penalties if step % penalty.every == 0]
+        # Penalties work in full precision; where the whole turn does, they may differentiate these very logits.
+        reuse = bool(due) and not torch.is_autocast_enabled(real.device.type)
+        if reuse:
+            real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
+        (real_logits, real_features), (fake_logits, fake_features) = self.judge(real, fake, label)
+
+        noisy = flip_labels(real_logits, fake_logits, self.options.label_noise)
+        parts = {"adversarial": self.adversarial.discriminator(*noisy)}
+        if due:
+            played = Played(
+                discriminate=lambda samples: self.discriminator(samples, label),
+                real=real,
+                fake=fake,
+                real_logits=real_logits if reuse else None,
+                fake_logits=fake_logits if reuse else None,
+                augment=self.augment,
+            )
+            for penalty in due:
+                term = penalty.term(played, step)
+                if term is not None:
+                    parts[penalty.name] = term
+        losses = Losses(parts, self.watch(real_logits.detach(), fake_logits.detach()))
+        self.add_discriminator_terms(losses, batch, real_features, fake_features)
+        return losses
+
+    def generator_loss(self, batch: Batch, step: int) -> Losses:
+        """Adversarial loss of fakes, and of their real partners where the loss is relativistic."""
+        label = self.label(batch)
+        fake = batch.memo.pop("fake", None)
+        if fake is None:
+            fake = self.draw(batch)
+        fake_logits, fake_features = self.look(self.disturb(fake, step), label)
+        real_logits = None
+        if self.adversarial.relativistic:
+            with torch.no_grad():  # the generator cannot move these
+                real_logits, _ = self.look(self.disturb(batch["data"], step), label)
+        losses = Losses({"adversarial": self.adversarial.generator(real_logits, fake_logits)})
+        self.add_generator_terms(losses, batch, fake_features)
+        return losses
+
+    def draw(self, batch: Batch) -> Tensor:
+        """Fakes to set against `batch`, with its labels where the game is conditional."""
+        return self.sample(batch.count, self.label(batch))
+
+    def look(self, samples: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The discriminator's logits, and its features where a subclass has further heads on them."""
+        return self.discriminator(samples, label), None
+
+    def judge(self, real: Tensor, fake: Tensor, label: Tensor | None) -> tuple[Judgement, Judgement]:
+        """Look at real and at fake samples, in one pass where the discriminator allows it."""
+        if not self.joint:
+            return self.look(real, label), self.look(fake, label)
+        logits, features = self.look(torch.cat([real, fake]), None if label is None else torch.cat([label, label]))
+        real_logits, fake_logits = logits.chunk(2)
+        real_features, fake_features = (None, None) if features is None else features.chunk(2)
+        return (real_logits, real_features), (fake_logits, fake_features)
+
+    def add_discriminator_terms(self, losses: Losses, batch: Batch, real: Tensor | None, fake: Tensor | None) -> None:
+        """What a subclass's discriminator minimises besides; real, fake: features, (N, F)."""
+
+    def add_generator_terms(self, losses: Losses, batch: Batch, fake: Tensor | None) -> None:
+        """What a subclass's generator minimises besides; fake: features, (N, F)."""
+
+    def disturb(self, samples: Tensor, step: int) -> Tensor:
+        """Instance noise (Sønderby et al. 2017), falling to nothing over `instance_noise_steps`."""
+        deviation = self.options.instance_noise
+        if deviation and self.options.instance_noise_steps:
+            deviation = anneal(deviation, 0.0, step, self.options.instance_noise_steps)
+        return samples + deviation * torch.randn_like(samples) if deviation else samples
+
+    def label(self, batch: Batch) -> Tensor | None:
+        """The batch's labels where the game is conditional: fakes are drawn for the same ones."""
+        return batch["label"] if self.conditional else None
+
+    def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
+        """Latents, (count, L)."""
+        if self.latent_distribution == "uniform":
+            return torch.rand(count, self.latent, device=self.device, generator=rng) * 2 - 1
+        return torch.randn(count, self.latent, device=self.device, generator=rng)
+
+    def sample(self, count: int, label: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
+        """Draw from the generator."""
+        return self.generator(self.noise(count, rng), label)
+
+    def draw_labels(self, count: int, rng: torch.Generator | None = None) -> Tensor:
+        """Labels as often as the training data has them, (count,)."""
+        return torch.multinomial(self.label_weights, count, replacement=True, generator=rng)
+
+    def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
+        """Samples as `data`, and their `label` where the game is conditional."""
+        if not self.conditional:
+            return Batch(data=self.sample(count, None, rng).float())
+        label = self.draw_labels(count, rng) if condition is None else condition.to(self.device)
+        return Batch(data=self.sample(count, label, rng).float(), label=label)
+
+    @torch.no_grad()
+    def watch(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        """What the logits say about the state of the game.
+
+        A critic's zero means nothing, so for every loss a logit is right when it lies on its own side of the midpoint.
+        """
+        real, fake = real_logits.float(), fake_logits.float()
+        middle = (real.mean() + fake.mean()) / 2
+        accuracy = ((real > middle).float().mean() + (fake <= middle).float().mean()) / 2
+        self.accuracy.lerp_(accuracy, 0.1)
+        return {"real_logit": real.mean(), "fake_logit": fake.mean(), "accuracy": accuracy}

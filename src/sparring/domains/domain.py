@@ -1,0 +1,63 @@
+"""What every domain offers to the verbs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from sparring.core.game import Batch, DataSpec, Game
+from sparring.core.options import choose
+from sparring.data.dataset import Dataset
+from sparring.recipe import Recipe
+
+Progress = Callable[[int, int], None]
+
+
+class Domain(ABC):
+    """A kind of data: how it is opened, which games are played on it, how its samples are shown, saved and measured."""
+
+    name: str
+    games: Mapping[str, type[Game]]
+    formats: Sequence[str]
+    """What `save` can write, the default first."""
+
+    @abstractmethod
+    def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe's `data` section, validated, defaults filled in. Raises UserError."""
+
+    @abstractmethod
+    def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> Dataset:
+        """The training data that the recipe's `data` section describes. Raises UserError."""
+
+    @abstractmethod
+    def show(self, samples: Batch, spec: DataSpec, path: Path) -> None:
+        """Write samples as one picture, for the eye."""
+
+    @abstractmethod
+    def save(self, samples: Iterable[Batch], spec: DataSpec, out: Path, form: str) -> list[Path]:
+        """Write samples in one of `formats`; returns what was written. Raises UserError."""
+
+    @abstractmethod
+    def measure(self, metric: str, real: Batch, fake: Batch) -> float:
+        """A figure that compares samples with data; lower is better. Raises UserError for an unknown one."""
+
+    @abstractmethod
+    def check(self, source: str, progress: Progress | None = None) -> Any:
+        """A report of what is wrong with a data set, with `plain()` for JSON. Raises UserError."""
+
+    @abstractmethod
+    def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
+        """Write a cleaned, converted copy of a data set, with `plain()` for JSON. Raises UserError."""
+
+    def build_game(self, recipe: Recipe, spec: DataSpec) -> Game:
+        """The recipe's game: one of the domain's, one that another package registers, or `module:Class`.
+
+        The latter two run foreign code; callers make sure that the user wants it.
+        """
+        registered = {entry.name: f"{entry.module}:{entry.attr}" for entry in entry_points(group="sparring.games")}
+        name = recipe.game if recipe.game in self.games else registered.get(recipe.game, recipe.game)
+        game: Game = choose(self.games, name, what="game").from_recipe(recipe, spec)
+        return game

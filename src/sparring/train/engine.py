@@ -1,0 +1,190 @@
+"""Where a game is played: device, precision and processes, by Lightning Fabric.
+
+Gradients are averaged by one flat all-reduce a turn, as StyleGAN's trainers do, and not by
+DistributedDataParallel: that wants exactly one forward before each backward, which no game with a penalty, a shared
+batch or two networks in one loss can promise.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+import lightning_fabric
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from sparring.errors import UserError
+
+Precision = Literal["auto", "32", "bf16", "16"]
+FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+class Engine:
+    """Devices, precision and processes of one training."""
+
+    def __init__(self, *, device: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "auto") -> None:
+        accelerator = choose_device(device)
+        self.precision = choose_precision(precision, accelerator)
+        # cuBLAS reads this once, when CUDA starts; without it some reductions differ from run to run.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # Workers of a multi-process CPU run share the cores; Fabric's script launcher starts the same command again.
+        strategy = "ddp" if devices * nodes > 1 else "auto"
+        try:
+            self.fabric = lightning_fabric.Fabric(
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=strategy,
+                precision=FABRIC_PRECISION[self.precision],  # type: ignore[arg-type]
+            )
+            self.fabric.launch()
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"cannot use {devices} × {accelerator}: {' '.join(str(error).split())}") from error
+
+    @property
+    def device(self) -> torch.device:
+        """This process's device."""
+        return self.fabric.device
+
+    @property
+    def world(self) -> int:
+        """The number of processes."""
+        return self.fabric.world_size
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        return self.fabric.global_rank
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.fabric.is_global_zero
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision for forward passes, where the run uses it."""
+        return self.fabric.autocast()
+
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """A loss scaler, which only 16-bit floats with their short range need."""
+        return torch.amp.GradScaler(self.device.type) if self.precision == "16" else None
+
+    def average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over processes."""
+        if self.world > 1:
+            # Every process must send the same layout, also where a branch left a parameter out.
+            for parameter in parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            self._flat_mean([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process the main one's buffers (batch-norm statistics, …), as DistributedDataParallel does."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """A scalar's mean over processes."""
+        if self.world > 1:
+            value = value.detach().clone().float()
+            dist.all_reduce(value)
+            value /= self.world
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so; all get the same answer."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def broadcast(self, value: Any) -> Any:
+        """The main process's value, everywhere."""
+        return self.fabric.broadcast(value)
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self.fabric.barrier()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process goes first (and fills a cache), then the others."""
+        if not self.main:
+            self.barrier()
+        yield
+        if self.main:
+            self.barrier()
+
+    def close(self) -> None:
+        """Leave the process group, so that the interpreter can end quietly."""
+        if self.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def _flat_mean(self, tensors: list[Tensor]) -> None:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world
+        pieces = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)])
+
+
+def choose_device(device: str) -> str:
+    """`auto` is a GPU where there is one. Raises UserError for a device this machine has not."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if device not in available:
+        raise UserError(f"unknown device {device!r}; there are auto, cpu, cuda, mps")
+    if not available[device]:
+        raise UserError(f"this machine has no usable {device} device; leave --device out, or say --device cpu")
+    return device
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """`auto`: bf16 on GPUs that have it, otherwise 32-bit. Raises UserError for what the device cannot do."""
+    if precision == "auto":
+        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "32"
+    if precision not in FABRIC_PRECISION:
+        raise UserError(f"unknown precision {precision!r}; there are auto, 32, bf16, 16")
+    if precision == "16" and device == "cpu":
+        raise UserError("16-bit floats need a GPU (they lose gradients on a CPU): say --precision bf16 or 32")
+    return precision
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators, on all devices."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Same machine, same recipe, same bits; puts torch's settings back afterwards."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+    )
+    try:
+        if enabled:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            # Filling fresh memory finds reads of garbage, which is a debugger's work and costs time in every layer.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.deterministic = enabled
+        torch.backends.cudnn.benchmark = not enabled
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[3:]

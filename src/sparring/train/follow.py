@@ -1,0 +1,162 @@
+"""Listeners that every training has: figures, sample sheets, the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparring.core.game import Batch, Game
+from sparring.recipe import Recipe
+from sparring.run import Run
+from sparring.train.curves import draw_curves
+from sparring.train.guard import tolerate_full_disk
+from sparring.train.listener import Listener
+from sparring.train.progress import Progress
+from sparring.train.recorder import Recorder
+from sparring.train.report import write_report
+from sparring.train.trainer import Trainer
+
+Measure = Callable[[str, Batch, Batch], float]
+
+
+class Evaluation(Listener):
+    """Measures samples against data every so many steps, and offers the trainer the figure that names the best checkpoint."""
+
+    def __init__(self, measure: Measure, recipe: Recipe) -> None:
+        self.measure = measure
+        self.options = recipe.evaluate
+        self.every = recipe.evaluate.every or recipe.train.checkpoint_every
+        self.seed = recipe.train.seed
+        self.measured = -1
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Measure where it is time, and at the end."""
+        due = trainer.state.step % self.every == 0 or trainer.finished()
+        if self.options.metric is None or not due or trainer.state.step == self.measured:
+            return
+        self.measured = trainer.state.step
+        value = 0.0
+        if trainer.engine.main:
+            count = min(self.options.count, len(trainer.data))
+            chosen = torch.randperm(len(trainer.data), generator=torch.Generator().manual_seed(self.seed))[:count]
+            real = trainer.data.batch(chosen, augment=False)
+            with trainer.sampling() as game:
+                fake = draw(game, self.options.count, seed=self.seed)
+            value = self.measure(self.options.metric, real, fake)
+        value = trainer.engine.broadcast(value)
+        trainer.offer({self.options.metric: value}, self.options.metric)
+
+
+class SampleSheets(Listener):
+    """Draws the same latents every so many steps, so that the eye can follow what becomes of each."""
+
+    def __init__(self, show: Callable[[Batch, Path], None], recipe: Recipe) -> None:
+        self.show = show
+        self.every, self.count, self.seed = recipe.train.sample_every, recipe.train.sample_count, recipe.train.seed
+
+    def at_start(self, trainer: Trainer) -> None:
+        """Untrained networks make a sheet too: the first of the strip."""
+        if trainer.state.step == 0:
+            self.draw(trainer)
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Draw where it is time, and at the end."""
+        if trainer.state.step % self.every == 0 or trainer.finished():
+            self.draw(trainer)
+
+    def draw(self, trainer: Trainer) -> None:
+        """Write `samples/step-….png`."""
+        if not trainer.engine.main or trainer.run is None:
+            return
+        with trainer.sampling() as game:
+            samples = draw(game, self.count, seed=self.seed, balanced=True)
+        with tolerate_full_disk(trainer.say):
+            trainer.run.samples.mkdir(parents=True, exist_ok=True)
+            self.show(samples, trainer.run.samples / f"step-{trainer.state.step:08d}.png")
+
+
+class Recording(Listener):
+    """Writes metrics.jsonl and TensorBoard events, moves the progress bar, and leaves curves.png and report.html."""
+
+    def __init__(self, run: Run, progress: Progress, summary: Callable[[], Mapping[str, Any]]) -> None:
+        self.run, self.progress, self.summary = run, progress, summary
+        self.recorder: Recorder | None = None
+        self.incidents: list[str] = []
+        self.shown: dict[str, float] = {}
+
+    def at_start(self, trainer: Trainer) -> None:
+        """Open the record; lines past a resumed step are of a future that did not happen."""
+        if trainer.engine.main:
+            resumed = trainer.state.step or None
+            self.recorder = Recorder(self.run, resume_step=resumed, warn=trainer.say)
+            self.progress.begin(trainer.state.step, trainer.state.seen)
+            self.image(trainer)
+
+    def after_step(self, trainer: Trainer) -> None:
+        """A line every `log_every` steps and wherever something was measured."""
+        if self.recorder is None:
+            return
+        state = trainer.state
+        figures = {f"metric/{name}": value for name, value in state.metrics.items() if trainer.measured_at == state.step}
+        if state.step % trainer.recipe.train.log_every == 0 or figures or trainer.finished():
+            values = trainer.read_losses()
+            self.shown = {turn: sum(v for k, v in values.items() if k.startswith(f"loss/{turn}/")) for turn in _turns(values)}
+            rate = state.seen / max(state.seconds, 1e-9)
+            self.recorder.record(state.step, {**values, **figures, "speed/samples_per_second": rate}, state.seconds)
+        self.image(trainer)
+        self.progress.update(state.step, state.seen, self.shown)
+
+    def at_recovery(self, trainer: Trainer, reason: str) -> None:
+        """Steps after the checkpoint did not happen."""
+        self.incidents.append(f"back to step {trainer.state.step}: {reason}")
+        if self.recorder:
+            self.recorder.close()
+            self.recorder = Recorder(self.run, resume_step=trainer.state.step, warn=trainer.say)
+
+    def at_checkpoint(self, trainer: Trainer) -> None:
+        """The page can be looked at while the training goes on."""
+        if self.recorder and trainer.state.step:
+            self.write_pages(trainer)
+
+    def at_end(self, trainer: Trainer) -> None:
+        """Close the record and write the final pages."""
+        if self.recorder:
+            self.recorder.close()
+            self.write_pages(trainer)
+
+    def image(self, trainer: Trainer) -> None:
+        """Give TensorBoard this step's sheet, where there is one."""
+        sheet = self.run.samples / f"step-{trainer.state.step:08d}.png"
+        if self.recorder and trainer.state.step % trainer.recipe.train.sample_every == 0 and sheet.exists():
+            self.recorder.image(trainer.state.step, sheet)
+
+    def write_pages(self, trainer: Trainer) -> None:
+        """curves.png and report.html."""
+        with tolerate_full_disk(trainer.say):
+            draw_curves(self.run.read_metrics(), self.run.curves, trainer.recipe.name)
+            write_report(self.run, {**self.summary(), "incidents": self.incidents})
+
+
+def draw(game: Game, count: int, *, seed: int, balanced: bool = False, batch_size: int = 256) -> Batch:
+    """Samples in one batch, on the CPU; `balanced`: of each condition equally many, in order, at most about `count`."""
+    rng = torch.Generator(game.device).manual_seed(seed)
+    condition = None
+    if balanced and game.conditions:
+        each = max(1, count // len(game.conditions))
+        condition = torch.arange(len(game.conditions)).repeat_interleave(each)
+        count = len(condition)
+    pieces = []
+    for start in range(0, count, batch_size):
+        size = min(batch_size, count - start)
+        part = None if condition is None else condition[start : start + size]
+        pieces.append({name: value.cpu() for name, value in game.generate(size, condition=part, rng=rng).items()})
+    return Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
+
+
+def _turns(values: Mapping[str, float]) -> list[str]:
+    return list(dict.fromkeys(key.split("/")[1] for key in values if key.startswith("loss/")))
+
+

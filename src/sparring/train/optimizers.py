@@ -1,0 +1,53 @@
+"""Optimisers by name; their keyword arguments are the recipe's options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn, optim
+
+from sparring.core.options import call, choose
+from sparring.errors import UserError
+
+Parameters = Iterable[nn.Parameter]
+
+
+def adam(
+    parameters: Parameters, *, lr: float, betas: tuple[float, float] = (0.5, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+) -> optim.Optimizer:
+    """Adam (Kingma & Ba 2015); `weight_decay` is the L2 kind."""
+    return optim.Adam(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+
+
+def adamw(
+    parameters: Parameters, *, lr: float, betas: tuple[float, float] = (0.5, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
+) -> optim.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    return optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+
+
+def rmsprop(
+    parameters: Parameters, *, lr: float, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0
+) -> optim.Optimizer:
+    """RMSprop (Hinton 2012)."""
+    return optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay, foreach=True)
+
+
+def sgd(
+    parameters: Parameters, *, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+) -> optim.Optimizer:
+    """Stochastic gradient descent."""
+    return optim.SGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)
+
+
+OPTIMIZERS = {"adam": adam, "adamw": adamw, "rmsprop": rmsprop, "sgd": sgd}
+
+
+def build_optimizer(player: str, parameters: list[nn.Parameter], spec: Mapping[str, Any]) -> optim.Optimizer:
+    """The optimiser that `spec` (`name`, `lr`, …) describes. Raises UserError for unknown or missing options."""
+    options = dict(spec)
+    name = options.pop("name", None)
+    if name is None:
+        raise UserError(f"the optimiser of {player!r} has no name; there are {', '.join(OPTIMIZERS)}")
+    return call(choose(OPTIMIZERS, name, what="optimiser"), options, parameters, where="train.optimizer")

@@ -1,0 +1,339 @@
+"""The loop: the one place where steps happen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+
+from sparring.core.ema import Average
+from sparring.core.game import Batch, Game, Losses, Turn
+from sparring.core.regularize import clip_gradients, clip_weights, gradient_norm, weight_terms
+from sparring.core.schedules import learning_rate
+from sparring.data.dataset import Dataset
+from sparring.data.sampling import Sampler
+from sparring.errors import Interrupted, UserError
+from sparring.recipe import Recipe, Regularize
+from sparring.run import Run
+from sparring.train import checkpoint as files
+from sparring.train.engine import Engine, deterministic, seed_everything
+from sparring.train.guard import (
+    MAX_RECOVERIES,
+    Diverged,
+    FiniteGuard,
+    Stop,
+    dump_incident,
+    is_out_of_memory,
+    tolerate_full_disk,
+    unfinite_weights,
+)
+from sparring.train.listener import Listener
+from sparring.train.optimizers import build_optimizer
+
+
+@dataclass
+class State:
+    """Where a training stands; with the tensors of a checkpoint, all that going on exactly needs."""
+
+    step: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    sampler_position: int = 0
+    micro_batches: int = 1
+    lr_scale: float = 1.0
+    recoveries: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class PlayerState:
+    """A player's parameters and what moves them."""
+
+    module: nn.Module
+    parameters: list[nn.Parameter]
+    optimizer: optim.Optimizer
+    regularize: Regularize
+    base_rates: list[float]
+    scaler: torch.amp.GradScaler | None
+
+
+class Trainer:
+    """Plays a game to the end.
+
+    run: where checkpoints go, or None to keep nothing (a dry run).
+    say: prints a line to the user.
+    Raises UserError for recipes that cannot be played.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        data: Dataset,
+        recipe: Recipe,
+        engine: Engine,
+        run: Run | None,
+        *,
+        listeners: Sequence[Listener] = (),
+        say: Callable[[str], None] = print,
+    ) -> None:
+        options = recipe.train
+        self.game = game.to(engine.device)
+        self.data = data.to(engine.device)
+        self.recipe, self.engine, self.run = recipe, engine, run
+        self.listeners, self.say = list(listeners), say
+        self.state = State(micro_batches=options.micro_batches)
+        self.sampler = Sampler(len(data), options.batch_size, options.seed, rank=engine.rank, world=engine.world)
+        self.players = {name: self._player(name, module) for name, module in game.players().items()}
+        self.average = Average(game.averaged(), options.ema.half_life, options.ema.warmup)
+        self.guard = FiniteGuard(engine.device)
+        self.stop = Stop()
+        self.losses: dict[str, Tensor] = {}
+        self.measured_at = -1
+        self.batch: Batch | None = None
+        self.started = time.monotonic()
+        # Every process built the same networks from the same seed; from here on each draws its own noise.
+        seed_everything(options.seed + 1 + engine.rank)
+
+    def train(self) -> State:
+        """Play until the steps, epochs or minutes are over. Raises Interrupted after saving, UserError if it diverges."""
+        with self.stop.listening(), deterministic(self.recipe.train.deterministic):
+            self.game.train()
+            self.started = time.monotonic() - self.state.seconds
+            self.tell("at_start")
+            if self.state.step == 0:
+                self.save()  # so that a run killed before its first checkpoint can be resumed, and a NaN can go back
+            while not self.finished():
+                try:
+                    self.play_step()
+                except Diverged as divergence:
+                    self.recover(str(divergence))
+                    continue
+                self.tell("after_step")
+                stopping = self.engine.any(self.stop.asked)
+                if stopping or self.finished() or self.state.step % self.recipe.train.checkpoint_every == 0:
+                    self.save()
+                if stopping:
+                    self.tell("at_end")
+                    raise Interrupted(f"stopped at step {self.state.step}")
+            self.tell("at_end")
+        return self.state
+
+    def play_step(self) -> None:
+        """One step: the turns that the game names, in order."""
+        step, options = self.state.step, self.recipe.train
+        multiplier = learning_rate(options.schedule, step, options.steps) * self.state.lr_scale
+        self.engine.share_buffers(self.game)
+        parts: list[Batch] = []
+        for turn in self.game.turns(step):
+            if turn.fresh or not parts:
+                self.batch = self.data.batch(self.sampler.next())
+                parts = list(self.batch.split(self.state.micro_batches))
+            parts = self.play_turn(turn, parts, step, multiplier)
+        self.state.step += 1
+        self.state.seen += options.batch_size
+        self.state.sampler_position = self.sampler.position
+        self.state.seconds = time.monotonic() - self.started
+        self.average.update(options.batch_size, self.state.seen)
+
+    def play_turn(self, turn: Turn, parts: list[Batch], step: int, multiplier: float) -> list[Batch]:
+        """One player's optimiser step on the micro-batches; returns them, cut smaller where memory ran out."""
+        player = self.players[turn.player]
+        self.tell("before_turn", turn)
+        while True:
+            player.optimizer.zero_grad(set_to_none=True)
+            try:
+                losses = self.accumulate(turn, player, parts, step)
+                break
+            except (RuntimeError, MemoryError) as error:
+                parts = self.smaller(parts, error)
+        self.engine.average_gradients(player.parameters)
+        if player.scaler:
+            player.scaler.unscale_(player.optimizer)
+        norm = gradient_norm(player.parameters)
+        self.guard.check(turn, losses, None if player.scaler else self.engine.mean(norm))
+        clip_gradients(player.parameters, player.regularize.clip_gradient_norm, player.regularize.clip_gradient_value)
+        for group, base in zip(player.optimizer.param_groups, player.base_rates, strict=True):
+            group["lr"] = base * multiplier
+        if player.scaler:
+            player.scaler.step(player.optimizer)
+            player.scaler.update()
+        else:
+            player.optimizer.step()
+        with torch.no_grad():
+            if player.regularize.clip_weights:
+                clip_weights(player.parameters, player.regularize.clip_weights)
+            self.game.after_turn(turn, step)
+        self.note(turn, losses, norm)
+        self.tell("after_turn", turn, losses)
+        return parts
+
+    def accumulate(self, turn: Turn, player: PlayerState, parts: list[Batch], step: int) -> Losses:
+        """Losses and gradients over the micro-batches; the gradients are those of the whole batch's mean."""
+        total = sum(part.count for part in parts)
+        for part in parts:
+            with self.engine.autocast():
+                losses = self.game.loss(turn, part, step)
+            losses.update(weight_terms(player.module, player.regularize))
+            loss = losses.total * (part.count / total)
+            # `inputs` keeps other players' gradients untouched and spares the work of computing them.
+            (player.scaler.scale(loss) if player.scaler else loss).backward(inputs=player.parameters)
+        return losses
+
+    def smaller(self, parts: list[Batch], error: BaseException) -> list[Batch]:
+        """The whole batch again in twice as many micro-batches, where `error` says that memory ran out."""
+        if not is_out_of_memory(error):
+            raise error
+        more = self.state.micro_batches * 2
+        if self.engine.world > 1 or more > sum(part.count for part in parts):
+            raise UserError(f"out of memory: use a smaller train.batch_size, data.size or network, or train.micro_batches={more}") from error
+        if self.engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.say(f"out of memory: going on with {more} micro-batches a turn (gradients are accumulated; batch norm sees the parts)")
+        self.state.micro_batches = more
+        whole = Batch({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        return list(whole.split(more))
+
+    def recover(self, reason: str) -> None:
+        """Go back to the last good checkpoint with a smaller learning rate. Raises UserError after too many times."""
+        recoveries, scale, step = self.state.recoveries + 1, self.state.lr_scale / 2, self.state.step
+        good = files.newest_good(self.run.checkpoints, self.say) if self.run else None
+        if self.run and self.engine.main:
+            facts = {"step": step, "lr_scale": self.state.lr_scale, "losses": self.read_losses(), "weights": unfinite_weights(self.game)}
+            dump_incident(self.run.incidents / f"step-{step:08d}-{recoveries}", reason, self.batch, self.game, facts, files.write_tensors)
+        if recoveries > MAX_RECOVERIES or good is None:
+            raise UserError(
+                f"training diverged at step {step} ({reason}) and {recoveries - 1} restarts with smaller learning rates did not help: "
+                f"lower train.optimizer.lr, add a penalty (loss.penalties.r1.weight=1) or use --precision 32"
+                + (f"; what led there is in {self.run.incidents}" if self.run else "")
+            )
+        self.engine.barrier()
+        self.load(good)
+        self.state.recoveries, self.state.lr_scale = recoveries, scale
+        self.guard.finite = None
+        self.say(f"not finite at step {step} ({reason}): back to step {self.state.step} with the learning rate × {scale:g}")
+        self.tell("at_recovery", reason)
+
+    def finished(self) -> bool:
+        """Whether the steps, epochs or minutes are over, whichever comes first."""
+        options = self.recipe.train
+        if options.steps is not None and self.state.step >= options.steps:
+            return True
+        if options.epochs is not None and self.sampler.position >= options.epochs * len(self.data):
+            return True
+        # Clocks differ between processes, so they agree on the answer.
+        return options.minutes is not None and self.engine.any(self.state.seconds >= options.minutes * 60)
+
+    def save(self) -> None:
+        """Write a checkpoint, unless something in it is not finite. A full disk is a warning."""
+        if self.run is None:
+            return
+        try:
+            self.guard.ask("losses and gradients since the last check")
+            if poisoned := unfinite_weights(self.game):
+                raise Diverged(f"weights {', '.join(poisoned[:3])}")
+        except Diverged as divergence:
+            self.recover(str(divergence))
+            return
+        with tolerate_full_disk(self.say):
+            packed = {name: files.pack_optimizer(player.optimizer, name) for name, player in self.players.items()}
+            state = {
+                "state": asdict(self.state),
+                "recipe": self.recipe.plain(),
+                "world": self.engine.world,
+                "optimizers": {name: plain for name, (_, plain) in packed.items()},
+                "scalers": {name: player.scaler.state_dict() for name, player in self.players.items() if player.scaler},
+            }
+            tensors = {
+                "weights": self.weights(),
+                "game": self.game.state_dict(),
+                "average": self.average.tensors(),
+                "optimizers": {key: value for each, _ in packed.values() for key, value in each.items()},
+            }
+            files.save_checkpoint(
+                self.run.checkpoints, self.state.step, tensors, state, rank=self.engine.rank, any_process=self.engine.any
+            )
+            if self.engine.main:
+                files.prune_checkpoints(self.run.checkpoints, self.recipe.train.keep, self.state.best.get("step"))
+            self.tell("at_checkpoint")
+
+    def load(self, checkpoint: files.Checkpoint) -> None:
+        """Take over everything a checkpoint holds. Raises Damaged, or UserError for another number of processes."""
+        content = checkpoint.state()
+        if content["world"] != self.engine.world:
+            raise UserError(f"the run was trained by {content['world']} processes, so its exact continuation needs as many, not {self.engine.world}")
+        self.game.load_state_dict(checkpoint.tensors("game"))
+        self.average.load(checkpoint.tensors("average"))
+        tensors = checkpoint.tensors("optimizers")
+        for name, player in self.players.items():
+            files.unpack_optimizer(player.optimizer, name, tensors, content["optimizers"][name])
+            if player.scaler:
+                player.scaler.load_state_dict(content["scalers"][name])
+        self.state = State(**content["state"])
+        self.sampler.position = self.state.sampler_position
+        self.started = time.monotonic() - self.state.seconds
+        self.losses.clear()
+        files.restore_random_state(checkpoint.tensors(f"random-{self.engine.rank:04d}"))
+
+    def offer(self, metrics: dict[str, float], metric: str, *, lower_is_better: bool = True) -> None:
+        """Take figures measured at this step; where `metric` is the best so far, keep this step's checkpoint."""
+        self.state.metrics, self.measured_at = dict(metrics), self.state.step
+        value, best = metrics[metric], self.state.best.get("value")
+        if value == value and (best is None or (value < best if lower_is_better else value > best)):
+            self.state.best = {"step": self.state.step, "metric": metric, "value": value}
+            if self.state.step % self.recipe.train.checkpoint_every and not self.finished():
+                self.save()
+
+    @contextmanager
+    def sampling(self) -> Iterator[Game]:
+        """The game as `generate` would have it: averaged weights, eval mode, no gradients, and no trace left behind."""
+        random = files.random_state()
+        try:
+            with torch.no_grad(), self.average.applied():
+                self.game.eval()
+                yield self.game
+        finally:
+            self.game.train()
+            files.restore_random_state(random)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What `generate` needs: the averaged modules' tensors."""
+        with self.average.applied():
+            return {
+                f"{name}.{key}": value.detach().clone()
+                for name, module in self.game.averaged().items()
+                for key, value in module.state_dict().items()
+            }
+
+    def note(self, turn: Turn, losses: Losses, norm: Tensor) -> None:
+        """Keep the figures of a turn where they are; `read_losses` fetches them when someone looks."""
+        for name, value in losses.items():
+            self.losses[f"loss/{turn.name}/{name}"] = value.detach()
+        for name, value in losses.watch.items():
+            self.losses[f"watch/{turn.name}/{name}"] = value.detach()
+        self.losses[f"gradient/{turn.name}"] = norm
+
+    def read_losses(self) -> dict[str, float]:
+        """The latest figures as numbers: one transfer from the device."""
+        if not self.losses:
+            return {}
+        values = torch.stack([value.float().reshape(()) for value in self.losses.values()]).tolist()
+        return dict(zip(self.losses, values, strict=True))
+
+    def tell(self, event: str, *details: Any) -> None:
+        """Call a hook of every listener."""
+        for listener in self.listeners:
+            getattr(listener, event)(self, *details)
+
+    def _player(self, name: str, module: nn.Module) -> PlayerState:
+        spec, regularize = self.recipe.player(name)
+        # Two players may own the same parameter (an encoder that reconstructs and fools): each moves it by its own rule.
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        optimizer = build_optimizer(name, parameters, spec)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return PlayerState(module, parameters, optimizer, regularize, rates, self.engine.scaler())
