@@ -1,0 +1,213 @@
+"""Penalties of a discriminator's turn: on its gradient by its input, and on its inconsistency under augmentation.
+
+A gradient penalty holds ∇ₓD, the gradient of the logits by the *samples*, and is minimised by the *parameters*: the
+backward pass is itself differentiated. That double backward (`create_graph=True` here, the trainer's `backward()`
+after) is not a mistake; it is the point, and the reason why such a turn costs several times a plain one. It runs in
+float32 with autocast off, for second derivatives do not survive half precision. The finite-difference forms need no
+double backward, at the price of noise.
+
+∇ₓD of one sample is read off the gradient of the logits' sum over the batch and over patches, which is right as long
+as the discriminator treats samples one by one: layers that mix them (batch norm in train mode) blur it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparring.core.losses import keywords, refuse_unknown
+from sparring.core.options import choose, resolve
+from sparring.errors import UserError
+
+
+@dataclass
+class Played:
+    """What a discriminator's turn has at hand for its penalties.
+
+    discriminate: samples (N, …) → logits (N,), (N, 1) or (N, …patches); labels are already bound.
+    real, fake: samples (N, …); fake is detached from the generator.
+    real_logits, fake_logits: optional logits of those very tensors, in full precision and with gradients; where the
+        samples required gradients too, R1 and R2 use them and save a forward pass.
+    augment: a random augmentation of samples, for the consistency penalty.
+    """
+
+    discriminate: Callable[[Tensor], Tensor]
+    real: Tensor
+    fake: Tensor
+    real_logits: Tensor | None = None
+    fake_logits: Tensor | None = None
+    augment: Callable[[Tensor], Tensor] | None = None
+
+
+def r1(played: Played) -> Tensor:
+    """R1 (Mescheder et al. 2018, eq. 9, without γ): ½E‖∇D(x)‖² at real samples."""
+    return 0.5 * _squared_gradient_norms(played.discriminate, played.real, played.real_logits).mean()
+
+
+def r2(played: Played) -> Tensor:
+    """R2 (Mescheder et al. 2018, eq. 10, without γ): ½E‖∇D(x)‖² at generated samples."""
+    return 0.5 * _squared_gradient_norms(played.discriminate, played.fake, played.fake_logits).mean()
+
+
+def r1_finite_difference(played: Played, *, sigma: float = 0.01) -> Tensor:
+    """R1 of first order: ½E[((D(x + σε) − D(x)) / σ)²] with ε ~ N(0, I), one draw a sample.
+
+    As σ → 0 this is an unbiased estimate of `r1`, for E[(ε·∇D)²] = ‖∇D‖². The idea is the approximated R1 of Lin et
+    al. 2025 (arXiv 2501.08316), here divided by σ² so that weights mean the same as for `r1`.
+    sigma: in the samples' units.
+    """
+    return 0.5 * _squared_slopes(played.discriminate, played.real, played.real_logits, sigma).mean()
+
+
+def r2_finite_difference(played: Played, *, sigma: float = 0.01) -> Tensor:
+    """`r1_finite_difference` at generated samples: an estimate of `r2`."""
+    return 0.5 * _squared_slopes(played.discriminate, played.fake, played.fake_logits, sigma).mean()
+
+
+def wgan_gp(played: Played, *, target: float = 1.0, one_sided: bool = False) -> Tensor:
+    """WGAN-GP (Gulrajani et al. 2017, eq. 3): E[(‖∇D(x̂)‖ − target)²], x̂ uniform on the line from a real to a fake.
+
+    one_sided: penalise only norms above the target (their section 4; Petzka et al. 2018).
+    """
+    if played.real.shape != played.fake.shape:
+        shapes = f"real {tuple(played.real.shape)}, fake {tuple(played.fake.shape)}"
+        raise ValueError(f"wgan_gp interpolates between pairs, so both sides must have one shape: {shapes}")
+    real, fake = _precise(played.real), _precise(played.fake)
+    share = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device, dtype=real.dtype)
+    excess = _gradient_norms(played.discriminate, torch.lerp(fake, real, share)) - target
+    return (torch.relu(excess) if one_sided else excess).square().mean()
+
+
+def dragan(played: Played, *, scale: float = 0.5, target: float = 1.0) -> Tensor:
+    """DRAGAN (Kodali et al. 2017, algorithm 1): E[(‖∇D(x + δ)‖ − target)²] around real samples.
+
+    δ = scale · std(batch) · U(0, 1), drawn for every value, as in the authors' experiments.
+    """
+    real = _precise(played.real)
+    noise = scale * real.std(correction=0) * torch.rand_like(real)
+    return (_gradient_norms(played.discriminate, real + noise) - target).square().mean()
+
+
+def consistency(played: Played, *, real: float = 1.0, fake: float = 1.0) -> Tensor:
+    """Balanced consistency, bCR (Zhao et al. 2020, algorithm 1): E‖D(x) − D(T(x))‖² at real and at fake samples.
+
+    real, fake: weights of the two sides. Patches count as samples of their own. First order only.
+    Raises UserError where the recipe names no augmentation T.
+    """
+    if played.augment is None:
+        raise UserError("loss.penalties.consistency compares samples with augmented ones: give an augmentation")
+    total = torch.zeros((), device=played.real.device)
+    for weight, samples, logits in (
+        (real, played.real, played.real_logits),
+        (fake, played.fake, played.fake_logits),
+    ):
+        if weight:
+            plain = played.discriminate(samples) if logits is None else logits
+            moved = _precise(plain) - _precise(played.discriminate(played.augment(samples)))
+            total = total + weight * moved.square().mean()
+    return total
+
+
+PENALTIES: dict[str, Callable[..., Tensor]] = {
+    "r1": r1,
+    "r2": r2,
+    "r1_finite_difference": r1_finite_difference,
+    "r2_finite_difference": r2_finite_difference,
+    "wgan_gp": wgan_gp,
+    "dragan": dragan,
+    "consistency": consistency,
+}
+
+
+@dataclass(frozen=True)
+class LazyPenalty:
+    """A penalty, its weight λ, and the interval of steps at which it is played.
+
+    Played every k-th step it is weighted k times, so that its average pull stays (Karras et al. 2020, section 3.1).
+    """
+
+    name: str
+    function: Callable[[Played], Tensor]
+    weight: float
+    every: int = 1
+
+    def term(self, played: Played, step: int) -> Tensor | None:
+        """The weighted penalty at this step, a scalar; None where it is not its turn, or its weight is 0."""
+        if step % self.every or not self.weight:
+            return None
+        return self.weight * self.every * self.function(played)
+
+
+def bind_penalties(spec: Mapping[str, Mapping[str, Any]], *, where: str = "loss.penalties") -> list[LazyPenalty]:
+    """The penalties that a recipe asks for, e.g. `{"r1": {"weight": 5.0, "every": 4}}`, in its order.
+
+    spec: name (or `module:name`) → `weight`, `every` (1 where not given) and the options of the penalty's function.
+    Raises UserError for an unknown penalty or option (naming the nearest), a missing weight or a wrong value.
+    """
+    return [_bind(name, options, f"{where}.{name}") for name, options in spec.items()]
+
+
+def _bind(name: str, options: Mapping[str, Any], where: str) -> LazyPenalty:
+    function = choose(PENALTIES, name, what="penalty")
+    if not isinstance(options, Mapping):
+        raise UserError(f"{where}: give a mapping, e.g. {{weight: 10}}, not {options!r}")
+    shared = keywords(_pace)
+    refuse_unknown(options, {*shared, *keywords(function)}, where=where)
+    pace = resolve(_pace, {key: value for key, value in options.items() if key in shared}, where=where)
+    if pace["weight"] < 0:
+        raise UserError(f"{where}.weight: a penalty's weight is at least 0, not {pace['weight']!r}")
+    if pace["every"] < 1:
+        raise UserError(f"{where}.every: an interval is at least 1 step, not {pace['every']!r}")
+    own = resolve(function, {key: value for key, value in options.items() if key not in shared}, where=where)
+    if own.get("sigma", 1.0) <= 0:
+        raise UserError(f"{where}.sigma: the step of a finite difference is above 0, not {own['sigma']!r}")
+    return LazyPenalty(name, partial(function, **own), **pace)
+
+
+def _pace(*, weight: float, every: int = 1) -> None:
+    """The options that all penalties share."""
+
+
+def _squared_gradient_norms(
+    discriminate: Callable[[Tensor], Tensor], samples: Tensor, logits: Tensor | None = None
+) -> Tensor:
+    """‖∇D‖² at each sample, (N,), differentiable by the parameters."""
+    # The gradient call is inside too: under autocast the backward's own products would be rounded to half precision.
+    with torch.autocast(samples.device.type, enabled=False):
+        if logits is None or not (samples.requires_grad and logits.requires_grad and _is_precise(logits)):
+            samples = _precise(samples.detach()).requires_grad_()
+            logits = discriminate(samples)
+        (gradient,) = torch.autograd.grad(logits.sum(), samples, create_graph=True)
+        return _precise(gradient).square().flatten(1).sum(1)
+
+
+def _gradient_norms(discriminate: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
+    """‖∇D‖ at each sample, (N,)."""
+    # The root's slope at 0 is infinite, and infinity times the zero gradient inside would be NaN.
+    return (_squared_gradient_norms(discriminate, samples) + 1e-12).sqrt()
+
+
+def _squared_slopes(
+    discriminate: Callable[[Tensor], Tensor], samples: Tensor, logits: Tensor | None, sigma: float
+) -> Tensor:
+    """((D(x + σε) − D(x)) / σ)² at each sample, (N,)."""
+    with torch.autocast(samples.device.type, enabled=False):
+        samples = _precise(samples.detach())
+        if logits is None or not _is_precise(logits):
+            logits = discriminate(samples)
+        moved = discriminate(samples + sigma * torch.randn_like(samples))
+        # Patches are summed after the difference: a small difference of two large sums would lose its digits.
+        return ((_precise(moved) - logits).reshape(len(samples), -1).sum(1) / sigma).square()
+
+
+def _precise(values: Tensor) -> Tensor:
+    return values if _is_precise(values) else values.float()
+
+
+def _is_precise(values: Tensor) -> bool:
+    return values.dtype in (torch.float32, torch.float64)
