@@ -1,0 +1,24 @@
+"""The networks that make and judge images, by the names that recipes use."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sparring.domains.image.networks.dcgan import DcganDiscriminator, DcganGenerator
+from sparring.domains.image.networks.mlp import MlpDiscriminator, MlpGenerator
+from sparring.domains.image.networks.multires import MultiresDiscriminator, MultiresGenerator
+from sparring.domains.image.networks.resnet import ResnetDiscriminator, ResnetGenerator
+
+GENERATORS: dict[str, type[nn.Module]] = {
+    "mlp": MlpGenerator,
+    "dcgan": DcganGenerator,
+    "resnet": ResnetGenerator,
+    "multires": MultiresGenerator,
+}
+
+DISCRIMINATORS: dict[str, type[nn.Module]] = {
+    "mlp": MlpDiscriminator,
+    "dcgan": DcganDiscriminator,
+    "resnet": ResnetDiscriminator,
+    "multires": MultiresDiscriminator,
+}
