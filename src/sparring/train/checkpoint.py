@@ -75,7 +75,11 @@ class Checkpoint:
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:
     """The complete checkpoints below `root`, oldest first."""
-    found = [Checkpoint(path) for path in root.glob("step-*") if re.fullmatch(r"step-\d+", path.name)] if root.is_dir() else []
+    found = (
+        [Checkpoint(path) for path in root.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+        if root.is_dir()
+        else []
+    )
     return sorted((each for each in found if (each.folder / "state.json").is_file()), key=lambda each: each.step)
 
 
@@ -150,7 +154,7 @@ def prune_checkpoints(root: Path, keep: int, best: int | None) -> None:
 def random_state() -> dict[str, Tensor]:
     """The state of every global random-number generator of this process, as tensors."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    _, keys, position, has_gauss, cached = np.random.get_state()
     state = {
         "torch": torch.get_rng_state(),
         "python": torch.tensor([version, *words], dtype=torch.int64),
@@ -208,7 +212,9 @@ def unpack_optimizer(optimizer: optim.Optimizer, prefix: str, tensors: Tensors, 
 def write_tensors(path: Path, tensors: Tensors) -> None:
     # Written by our own hand rather than by safetensors' writer, so that a full disk is an OSError with its number.
     # Clones, because tied weights share memory, which the format has no word for.
-    content = safetensors.torch.save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
+    content = safetensors.torch.save(
+        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    )
     with path.open("wb") as stream:
         stream.write(content)
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from sparring.core.game import Batch, Game
+from sparring.errors import UserError
 from sparring.recipe import Recipe
 from sparring.run import Run
-from sparring.train.curves import draw_curves
 from sparring.train.guard import tolerate_full_disk
 from sparring.train.listener import Listener
 from sparring.train.progress import Progress
@@ -38,14 +38,15 @@ class Evaluation(Listener):
         if self.options.metric is None or not due or trainer.state.step == self.measured:
             return
         self.measured = trainer.state.step
-        value = 0.0
+        value = float("nan")
         if trainer.engine.main:
             count = min(self.options.count, len(trainer.data))
             chosen = torch.randperm(len(trainer.data), generator=torch.Generator().manual_seed(self.seed))[:count]
             real = trainer.data.batch(chosen, augment=False)
             with trainer.sampling() as game:
                 fake = draw(game, self.options.count, seed=self.seed)
-            value = self.measure(self.options.metric, real, fake)
+            if all(bool(torch.isfinite(each).all()) for each in fake.values()):
+                value = self.measure(self.options.metric, real, fake)
         value = trainer.engine.broadcast(value)
         trainer.offer({self.options.metric: value}, self.options.metric)
 
@@ -75,7 +76,11 @@ class SampleSheets(Listener):
             samples = draw(game, self.count, seed=self.seed, balanced=True)
         with tolerate_full_disk(trainer.say):
             trainer.run.samples.mkdir(parents=True, exist_ok=True)
-            self.show(samples, trainer.run.samples / f"step-{trainer.state.step:08d}.png")
+            try:
+                self.show(samples, trainer.run.samples / f"step-{trainer.state.step:08d}.png")
+            except UserError as error:
+                # Samples that cannot be shown are not finite; the guard will notice, and knows what to do.
+                trainer.say(f"no sheet at step {trainer.state.step}: {error}")
 
 
 class Recording(Listener):
@@ -100,10 +105,14 @@ class Recording(Listener):
         if self.recorder is None:
             return
         state = trainer.state
-        figures = {f"metric/{name}": value for name, value in state.metrics.items() if trainer.measured_at == state.step}
+        figures = {
+            f"metric/{name}": value for name, value in state.metrics.items() if trainer.measured_at == state.step
+        }
         if state.step % trainer.recipe.train.log_every == 0 or figures or trainer.finished():
             values = trainer.read_losses()
-            self.shown = {turn: sum(v for k, v in values.items() if k.startswith(f"loss/{turn}/")) for turn in _turns(values)}
+            self.shown = {
+                turn: sum(v for k, v in values.items() if k.startswith(f"loss/{turn}/")) for turn in _turns(values)
+            }
             rate = state.seen / max(state.seconds, 1e-9)
             self.recorder.record(state.step, {**values, **figures, "speed/samples_per_second": rate}, state.seconds)
         self.image(trainer)
@@ -134,9 +143,8 @@ class Recording(Listener):
             self.recorder.image(trainer.state.step, sheet)
 
     def write_pages(self, trainer: Trainer) -> None:
-        """curves.png and report.html."""
+        """report.html, and the curves.png that it shows."""
         with tolerate_full_disk(trainer.say):
-            draw_curves(self.run.read_metrics(), self.run.curves, trainer.recipe.name)
             write_report(self.run, {**self.summary(), "incidents": self.incidents})
 
 
@@ -158,5 +166,3 @@ def draw(game: Game, count: int, *, seed: int, balanced: bool = False, batch_siz
 
 def _turns(values: Mapping[str, float]) -> list[str]:
     return list(dict.fromkeys(key.split("/")[1] for key in values if key.startswith("loss/")))
-
-

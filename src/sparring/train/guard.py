@@ -98,7 +98,12 @@ def unfinite_weights(game: nn.Module) -> list[str]:
 
 
 def dump_incident(
-    folder: Path, reason: str, batch: Batch | None, game: nn.Module, facts: Mapping[str, Any], write: Callable[[Path, Any], None]
+    folder: Path,
+    reason: str,
+    batch: Batch | None,
+    game: nn.Module,
+    facts: Mapping[str, Any],
+    write: Callable[[Path, Any], None],
 ) -> None:
     """Write what led to a divergence: the batch, the weights, the facts. A dump that fails never stops a recovery."""
     with tolerate_full_disk(lambda message: None), whole_folder(folder) as temporary:
@@ -124,4 +129,6 @@ def tolerate_full_disk(warn: Callable[[str], None]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        warn(f"the disk is full ({error.filename or error.strerror}): training goes on with the last checkpoint kept; free some space")
+        warn(
+            f"the disk is full ({error.filename or error.strerror}): training goes on with the last checkpoint kept; free some space"
+        )

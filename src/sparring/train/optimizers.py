@@ -14,24 +14,42 @@ Parameters = Iterable[nn.Parameter]
 
 
 def adam(
-    parameters: Parameters, *, lr: float, betas: tuple[float, float] = (0.5, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+    parameters: Parameters,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.5, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
 ) -> optim.Optimizer:
     """Adam (Kingma & Ba 2015); `weight_decay` is the L2 kind."""
     return optim.Adam(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
 
 
 def adamw(
-    parameters: Parameters, *, lr: float, betas: tuple[float, float] = (0.5, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
+    parameters: Parameters,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.5, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
 ) -> optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     return optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
 
 
 def rmsprop(
-    parameters: Parameters, *, lr: float, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0
+    parameters: Parameters,
+    *,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
 ) -> optim.Optimizer:
     """RMSprop (Hinton 2012)."""
-    return optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay, foreach=True)
+    return optim.RMSprop(
+        parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay, foreach=True
+    )
 
 
 def sgd(

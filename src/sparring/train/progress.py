@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 from rich.text import Text
@@ -66,6 +67,11 @@ class Progress:
         if self._latest is not None:
             self._show(*self._latest)
         self._safely(self._bar.stop if self._bar else None)
+
+    def begin(self, step: int, seen: int) -> None:
+        """Say where this process takes over: what earlier ones did does not count as speed."""
+        self._step = step
+        self._speed, self._pace = _Rate(seen), _Rate(step)
 
     def update(self, step: int, seen: int, losses: Mapping[str, float]) -> None:
         """Say how far the training is. Cheap: most calls only look at the clock, and `losses` is read when shown.
@@ -156,6 +162,18 @@ class Progress:
             show()
         except (OSError, ValueError):  # ValueError: the stream was closed
             self._broken = True
+
+
+@contextmanager
+def reading_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a count has come: yields `(done, total) -> None`. Silent in a log, and where it is soon over."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    with Bar(TextColumn(text), BarColumn(bar_width=24), MofNCompleteColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class _Rate:

@@ -97,14 +97,15 @@ class Trainer:
         self.measured_at = -1
         self.batch: Batch | None = None
         self.started = time.monotonic()
-        # Every process built the same networks from the same seed; from here on each draws its own noise.
-        seed_everything(options.seed + 1 + engine.rank)
 
     def train(self) -> State:
         """Play until the steps, epochs or minutes are over. Raises Interrupted after saving, UserError if it diverges."""
         with self.stop.listening(), deterministic(self.recipe.train.deterministic):
             self.game.train()
             self.started = time.monotonic() - self.state.seconds
+            if self.state.step == 0:
+                # Every process built the same networks from the same seed; from here on each draws its own noise.
+                seed_everything(self.recipe.train.seed + 1 + self.engine.rank)
             self.tell("at_start")
             if self.state.step == 0:
                 self.save()  # so that a run killed before its first checkpoint can be resumed, and a NaN can go back
@@ -191,10 +192,14 @@ class Trainer:
             raise error
         more = self.state.micro_batches * 2
         if self.engine.world > 1 or more > sum(part.count for part in parts):
-            raise UserError(f"out of memory: use a smaller train.batch_size, data.size or network, or train.micro_batches={more}") from error
+            raise UserError(
+                f"out of memory: use a smaller train.batch_size, data.size or network, or train.micro_batches={more}"
+            ) from error
         if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.say(f"out of memory: going on with {more} micro-batches a turn (gradients are accumulated; batch norm sees the parts)")
+        self.say(
+            f"out of memory: going on with {more} micro-batches a turn (gradients are accumulated; batch norm sees the parts)"
+        )
         self.state.micro_batches = more
         whole = Batch({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
         return list(whole.split(more))
@@ -204,8 +209,20 @@ class Trainer:
         recoveries, scale, step = self.state.recoveries + 1, self.state.lr_scale / 2, self.state.step
         good = files.newest_good(self.run.checkpoints, self.say) if self.run else None
         if self.run and self.engine.main:
-            facts = {"step": step, "lr_scale": self.state.lr_scale, "losses": self.read_losses(), "weights": unfinite_weights(self.game)}
-            dump_incident(self.run.incidents / f"step-{step:08d}-{recoveries}", reason, self.batch, self.game, facts, files.write_tensors)
+            facts = {
+                "step": step,
+                "lr_scale": self.state.lr_scale,
+                "losses": self.read_losses(),
+                "weights": unfinite_weights(self.game),
+            }
+            dump_incident(
+                self.run.incidents / f"step-{step:08d}-{recoveries}",
+                reason,
+                self.batch,
+                self.game,
+                facts,
+                files.write_tensors,
+            )
         if recoveries > MAX_RECOVERIES or good is None:
             raise UserError(
                 f"training diverged at step {step} ({reason}) and {recoveries - 1} restarts with smaller learning rates did not help: "
@@ -216,7 +233,9 @@ class Trainer:
         self.load(good)
         self.state.recoveries, self.state.lr_scale = recoveries, scale
         self.guard.finite = None
-        self.say(f"not finite at step {step} ({reason}): back to step {self.state.step} with the learning rate × {scale:g}")
+        self.say(
+            f"not finite at step {step} ({reason}): back to step {self.state.step} with the learning rate × {scale:g}"
+        )
         self.tell("at_recovery", reason)
 
     def finished(self) -> bool:
@@ -256,7 +275,12 @@ class Trainer:
                 "optimizers": {key: value for each, _ in packed.values() for key, value in each.items()},
             }
             files.save_checkpoint(
-                self.run.checkpoints, self.state.step, tensors, state, rank=self.engine.rank, any_process=self.engine.any
+                self.run.checkpoints,
+                self.state.step,
+                tensors,
+                state,
+                rank=self.engine.rank,
+                any_process=self.engine.any,
             )
             if self.engine.main:
                 files.prune_checkpoints(self.run.checkpoints, self.recipe.train.keep, self.state.best.get("step"))
@@ -266,7 +290,9 @@ class Trainer:
         """Take over everything a checkpoint holds. Raises Damaged, or UserError for another number of processes."""
         content = checkpoint.state()
         if content["world"] != self.engine.world:
-            raise UserError(f"the run was trained by {content['world']} processes, so its exact continuation needs as many, not {self.engine.world}")
+            raise UserError(
+                f"the run was trained by {content['world']} processes, so its exact continuation needs as many, not {self.engine.world}"
+            )
         self.game.load_state_dict(checkpoint.tensors("game"))
         self.average.load(checkpoint.tensors("average"))
         tensors = checkpoint.tensors("optimizers")
