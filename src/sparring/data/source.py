@@ -19,11 +19,13 @@ class ImageSource(ABC):
     name: what the user passed.
     names: one for each image, as a user would look for it (a path, `archive.zip:cats/1.png`, `digits[17]`).
     labels: one for each image, or empty where the source has no labels.
+    sequential: reading out of order is slow (a compressed tar): go through it in order, in one process.
     """
 
     name: str
     names: list[str]
     labels: list[str]
+    sequential: bool = False
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,0 +1,115 @@
+"""Labels: from the folders that images lie in, or from a table of paths and labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparring.data.decode import EXTENSIONS
+from sparring.errors import UserError
+
+PATH_KEYS = ("path", "file", "file_name", "filename", "image", "image_path", "img")
+LABEL_KEYS = ("label", "class", "category", "target", "y")
+SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+
+
+def class_folders(reference: str, names: Sequence[str], *, separator: str) -> list[str]:
+    """The first folder of each name, where every image lies in one and there are two or more; otherwise empty.
+
+    separator: between the reference and a folder in it, for the message.
+    Raises UserError where those folders are the parts of a split (train, test, …): they are not classes, and training
+    on the test part must not happen unnoticed.
+    """
+    folders = [name.partition("/")[0] if "/" in name else "" for name in names]
+    distinct = sorted(set(folders))
+    if "" in distinct or len(distinct) < 2:
+        return []
+    if all(folder.lower() in SPLITS for folder in distinct):
+        part = next((folder for folder in distinct if folder.lower().startswith("train")), distinct[0])
+        whole = reference.rstrip("/")
+        raise UserError(f"{whole} holds the parts {', '.join(distinct)}: choose one, e.g. {whole}{separator}{part}")
+    return folders
+
+
+def sort_classes(labels: Iterable[str]) -> list[str]:
+    """The distinct labels in the order of their numbers: numerically where all are numbers, else by name."""
+    distinct = set(labels)
+    try:
+        return sorted(distinct, key=lambda label: (float(label), label))
+    except ValueError:
+        return sorted(distinct)
+
+
+def read_labels(file: Path, names: Sequence[str]) -> list[str]:
+    """The labels of the images `names` by a table of paths and labels.
+
+    A path of the table means the image of that name, or the only one with that file name.
+    Raises UserError where an image has no label.
+    """
+    table = dict(read_table(file))
+    # A file name that is there twice, on either side, is told apart by its whole path alone.
+    listed, present = (Counter(Path(path).name for path in paths) for paths in (table, names))
+    by_file = {Path(path).name: label for path, label in table.items()}
+    by_file = {name: label for name, label in by_file.items() if listed[name] == present[name] == 1}
+    labels = [table.get(name) or by_file.get(Path(name).name) for name in names]
+    missing = [name for name, label in zip(names, labels, strict=True) if not label]
+    if missing:
+        raise UserError(f"{file}: no label for {len(missing)} of {len(names)} images ({missing[0]}, …); add them")
+    return [str(label) for label in labels]
+
+
+def read_table(file: Path) -> list[tuple[str, str]]:
+    """The (path, label) rows of a CSV, TSV, JSON or JSONL file; a label is empty where the table has none.
+
+    Raises UserError where the file cannot be read or has no column of paths.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix.lower() == ".json":
+            rows = json.loads(text)
+        elif file.suffix.lower() == ".jsonl":
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            rows = _csv_rows(text)
+    except (OSError, UnicodeDecodeError, csv.Error, RecursionError, json.JSONDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as {file.suffix.lstrip('.').upper()}: {error}") from error
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{file}: expected a list of rows with a path and a label each")
+    path_key = _key(rows[0], PATH_KEYS)
+    if path_key is None:
+        raise UserError(f"{file}: no column of paths: name it {' or '.join(PATH_KEYS[:4])}")
+    label_key = _key(rows[0], LABEL_KEYS)
+    pairs = [(_text(row.get(path_key)), _text(row.get(label_key)) if label_key else "") for row in rows]
+    empty = next((number for number, (path, _) in enumerate(pairs, 1) if not path), None)
+    if empty:
+        raise UserError(f"{file}: row {empty} has no path; fill it in or remove it")
+    return pairs
+
+
+def _csv_rows(text: str) -> list[dict[str, Any]]:
+    first = text.partition("\n")[0]
+    delimiter = max("\t;,", key=first.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    rows = [row for row in reader if any(cell.strip() for cell in row)]
+    if rows and rows[0][0].strip().lower().endswith(EXTENSIONS):
+        rows.insert(0, ["path", "label"])  # no header line
+    return [dict(zip((cell.strip() for cell in rows[0]), row, strict=False)) for row in rows[1:]] if rows else []
+
+
+def _key(row: dict[str, Any], known: Sequence[str]) -> str | None:
+    lower = {str(key).lower(): key for key in row}
+    return next((lower[key] for key in known if key in lower), None)
+
+
+def _text(value: Any) -> str:
+    """A cell as text; a whole number that a table stored as 3.0 is "3"."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()

@@ -1,0 +1,73 @@
+"""Which samples a step plays on: endless shuffled epochs, exact after a restart and on any number of processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparring.errors import UserError
+
+
+class Sampler:
+    """Endless batches of indices; every epoch visits each sample once, in an order of its own.
+
+    The order depends on `seed` and the epoch's number alone, so `position` is the whole state. Batches run across the
+    border of two epochs: none is short, and sets smaller than a batch work.
+
+    count: number of samples. batch_size: of all processes together. rank, world: this process, and how many there are;
+    each takes its contiguous share of the batch that a single process would take.
+    Raises UserError where there are no samples or `world` does not divide `batch_size`.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
+        if count < 1:
+            raise UserError("there are no samples to draw from")
+        if batch_size < 1 or batch_size % world:
+            lower = max(world, batch_size - batch_size % world)
+            raise UserError(
+                f"a batch of {batch_size} cannot be shared evenly by {world} processes: "
+                f"say --set train.batch_size={lower}"
+            )
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.rank, self.world = rank, world
+        self._position = 0
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def next(self) -> Tensor:
+        """The indices of this process's share of the next batch: int64 (batch_size / world,), on the CPU."""
+        share = self.batch_size // self.world
+        start = self._position + self.rank * share
+        self._position += self.batch_size
+        parts: list[Tensor] = []
+        while share > 0:
+            epoch, offset = divmod(start, self.count)
+            part = self._permutation(epoch)[offset : offset + share]
+            parts.append(part)
+            start, share = start + len(part), share - len(part)
+        return torch.cat(parts)
+
+    @property
+    def position(self) -> int:
+        """Samples drawn so far by all processes together; setting it goes on exactly from there."""
+        return self._position
+
+    @position.setter
+    def position(self, value: int) -> None:
+        if value < 0:
+            raise ValueError(f"a position is not negative: {value}")
+        self._position = int(value)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data so far."""
+        return self._position / self.count
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            # SeedSequence spreads (seed, epoch) over all bits: (0, 1) and (1, 0) share nothing.
+            state = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
+            rng = torch.Generator().manual_seed(state >> 1)
+            self._order, self._epoch = torch.randperm(self.count, generator=rng), epoch
+        return self._order

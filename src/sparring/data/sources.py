@@ -1,0 +1,86 @@
+"""From what a user writes as `data.source` to a source of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sparring.data.archive import ARCHIVES, open_archive, split_archive
+from sparring.data.arrays import find_idx, is_idx, open_array, open_digits, open_idx
+from sparring.data.folder import open_folder
+from sparring.data.hub import open_hub
+from sparring.data.index import open_index
+from sparring.data.shards import is_shards, open_shards
+from sparring.data.source import ImageSource
+from sparring.errors import UserError, nearest
+
+INDEXES = (".csv", ".tsv", ".json", ".jsonl")
+
+
+def open_source(reference: str, *, labels_file: str | None = None) -> ImageSource:
+    """Open images by reference. Nothing is decoded yet.
+
+    `digits`                  scikit-learn's 1,797 handwritten digits, 8×8
+    a folder                  of images, nested as you like; sub-folders are classes where every image lies in one of
+                              at least two; or a folder of MNIST-style IDX files (the training part), or of shards
+                              as `prepare` writes them
+    .zip .tar .tar.gz …       of such a folder; `photos.zip:train` for a folder inside
+    train-images-idx3-ubyte   IDX, also .gz; the labels are found beside it by name
+    .npz .npy                 arrays (N, H, W), (N, H, W, C) or (N, C, H, W): uint8, or floats in [0, 1] or [-1, 1]
+    .csv .tsv .json .jsonl    paths (relative to the file) and labels
+    .parquet, `hf:NAME`       through Hugging Face `datasets`; also `hf:FOLDER`, `hf:NAME@CONFIG`, `hf:NAME#SPLIT`
+
+    labels_file: labels from elsewhere: a table of paths and labels for folders and archives, a file of the same kind
+    for IDX and .npy.
+    Raises UserError where there is nothing that can be opened.
+    """
+    suffix = Path(reference).suffix.lower()
+    is_hub = reference.startswith("hf:") or suffix == ".parquet"
+    if labels_file and (reference == "digits" or is_hub or suffix in (".npz", *INDEXES)):
+        raise UserError(f"{reference} brings its own labels: leave out data.labels_file")
+    if reference == "digits":
+        return open_digits()
+    if is_hub:
+        return open_hub(reference)
+    labels = _existing(labels_file) if labels_file else None
+    archive = split_archive(reference)
+    if archive:
+        return open_archive(reference, *archive, labels)
+    path = _existing(reference)
+    if path.is_dir():
+        return _open_directory(reference, path, labels)
+    if suffix in INDEXES:
+        return open_index(reference, path)
+    if suffix in (".npz", ".npy"):
+        return open_array(reference, path, labels)
+    if is_idx(path):
+        return open_idx(reference, path, labels)
+    raise UserError(
+        f"{reference}: not a kind of data that is known: give a folder of images, an archive ({' '.join(ARCHIVES)}), "
+        ".npz, .npy, .csv, .json, .parquet or an IDX file"
+    )
+
+
+def _open_directory(reference: str, path: Path, labels: Path | None) -> ImageSource:
+    if is_shards(path):
+        return open_shards(reference, path)
+    idx = find_idx(path)
+    if idx:
+        return open_idx(reference, idx, labels)
+    try:
+        return open_folder(reference, path, labels)
+    except UserError:
+        # No images: a folder of Parquet files is the one other thing that it may be.
+        if labels is None and any(path.glob("*.parquet")):
+            return open_hub(f"hf:{path}")
+        raise
+
+
+def _existing(reference: str) -> Path:
+    path = Path(reference).expanduser()
+    if path.exists():
+        return path
+    try:
+        hint = nearest(path.name, [sibling.name for sibling in path.parent.iterdir()])
+    except OSError:
+        hint = f" (nor is there a folder {path.parent})"
+    raise UserError(f"{reference}: no such file or folder{hint}; is the path right?")

@@ -1,0 +1,157 @@
+"""Image data: from the recipe's `data` section to batches in [-1, 1]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import pydantic
+import torch
+from torch import Tensor
+
+from sparring.core.game import Batch, DataSpec
+from sparring.data.augment import Augment, build
+from sparring.data.cache import ImageCache, build_cache
+from sparring.data.convert import Progress
+from sparring.data.decode import Fit
+from sparring.data.sources import open_source
+from sparring.recipe import Section
+
+SHARE = 0.25  # of a device's free memory that the images may take
+
+
+class ImageOptions(Section):
+    """The recipe's `data` section."""
+
+    source: str = pydantic.Field("digits", description="a folder, archive, array, IDX, table, hf:NAME, or digits")
+    labels_file: str | None = pydantic.Field(None, description="labels from elsewhere: a table of paths and labels, …")
+    size: int | tuple[int, int] | None = pydantic.Field(
+        None, description="pixels, or [height, width]; none: as they are"
+    )
+    channels: int | None = pydantic.Field(
+        None, ge=1, le=4, description="1 grey, 2 with alpha, 3 RGB, 4 RGBA; none: what all images together need"
+    )
+    fit: Fit = pydantic.Field("crop", description="how an image of other proportions gets the size")
+    classes: list[str] | None = pydantic.Field(None, description="keep only these labels")
+    limit: int | None = pydantic.Field(None, ge=1, description="keep so many images, chosen at random, always the same")
+    cache: str | None = pydantic.Field(None, description="folder of decoded images; none: $SPARRING_CACHE or ~/.cache")
+    augment: Augment = Augment()
+    on_device: Literal["auto"] | bool = pydantic.Field("auto", description="keep all images in the device's memory")
+
+    @pydantic.field_validator("classes", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        # `--set data.classes=[3, 5]` means the labels "3" and "5".
+        return [str(item) if isinstance(item, int) else item for item in value] if isinstance(value, list) else value
+
+    @pydantic.field_validator("size")
+    @classmethod
+    def _positive(cls, value: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(number is not None and not 1 <= number <= 16384 for number in numbers):
+            raise ValueError("a size is 1 to 16384 pixels")
+        return value
+
+
+def open_images(options: ImageOptions, *, progress: Progress | None = None) -> ImageData:
+    """Open images, decoding them on the first start and finding them in the cache afterwards.
+
+    progress: called with (done, all) while images are decoded.
+    Raises UserError where there is nothing to read, sizes differ and none is asked for, …
+    """
+    source = open_source(options.source, labels_file=options.labels_file)
+    size = (options.size, options.size) if isinstance(options.size, int) else options.size
+    cache = build_cache(
+        source,
+        size=size,
+        channels=options.channels,
+        fit=options.fit,
+        classes=options.classes,
+        limit=options.limit,
+        folder=Path(options.cache).expanduser() if options.cache else None,
+        progress=progress,
+    )
+    return ImageData(cache, augment=options.augment, on_device=options.on_device)
+
+
+class ImageData:
+    """Decoded images, gathered by index into batches.
+
+    spec: shape (C, H, W), class names, count, and in `extra` the `label_counts` where there are labels.
+    fingerprint: digest of the content and of the settings that decide the pixels (augmentation is not one of them).
+    broken: (name, reason) of each image that could not be read.
+    Images stay uint8; on the device where they fit into a quarter of its free memory, else in the memory-mapped cache.
+    """
+
+    spec: DataSpec
+    fingerprint: str
+    broken: list[tuple[str, str]]
+
+    def __init__(
+        self, cache: ImageCache, *, augment: Augment | None = None, on_device: Literal["auto"] | bool = "auto"
+    ) -> None:
+        self._images = torch.from_numpy(cache.images)
+        self._labels = None if cache.labels is None else torch.from_numpy(cache.labels)
+        self._on_device, self._device = on_device, torch.device("cpu")
+        extra = {}
+        if self._labels is not None:
+            extra["label_counts"] = torch.bincount(self._labels, minlength=len(cache.classes)).tolist()
+        channels, height, width = self._images.shape[1:]
+        self.spec = DataSpec((channels, height, width), cache.classes, len(cache), extra)
+        self.fingerprint, self.broken = cache.fingerprint, cache.broken
+        self._augment = build(augment or Augment(), (channels, height, width))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def to(self, device: torch.device) -> Self:
+        """Play on `device` from now on, and keep the images there if they fit (or `on_device` says so)."""
+        self._device = torch.device(device)
+        if self._device.type == "cuda" and self._device.index is None:
+            self._device = torch.device("cuda", torch.cuda.current_device())
+        fits = self._on_device is True or (
+            self._on_device == "auto" and self._images.nbytes < SHARE * free_memory(self._device)
+        )
+        if fits:
+            # A copy in memory even on the CPU: gathering from a mapped file waits for the disk.
+            self._images = self._images.to(self._device, copy=True)
+            self._labels = None if self._labels is None else self._labels.to(self._device, copy=True)
+        return self
+
+    def batch(self, indices: Tensor, *, augment: bool = True) -> Batch:
+        """The images at `indices` (N,): `data` float32 (N, C, H, W) in [-1, 1], and `label` int64 (N,) if labelled.
+
+        augment: apply the recipe's augmentation, with randomness from torch's global generator.
+        """
+        data = self._gather(self._images, indices).to(torch.float32).div_(127.5).sub_(1.0)
+        if augment and self._augment:
+            data = self._augment(data)
+        batch = Batch(data=data)
+        if self._labels is not None:
+            batch["label"] = self._gather(self._labels, indices)
+        return batch
+
+    def sample_labels(self, count: int, rng: torch.Generator | None = None) -> Tensor:
+        """Labels (count,) as often as the data has each: int64, on the CPU. Raises ValueError without labels."""
+        if self._labels is None:
+            raise ValueError("the data has no labels")
+        return torch.multinomial(torch.tensor(self.spec.extra["label_counts"]).float(), count, True, generator=rng)
+
+    def _gather(self, values: Tensor, indices: Tensor) -> Tensor:
+        chosen = values.index_select(0, indices.to(values.device))
+        if chosen.device == self._device:
+            return chosen
+        if self._device.type == "cuda":
+            chosen = chosen.pin_memory()
+        return chosen.to(self._device, non_blocking=True)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device, or on this machine for any device that cannot say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 4 * 2**30  # systems that do not say: a small laptop

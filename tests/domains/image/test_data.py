@@ -1,0 +1,104 @@
+"""Image data: options to batches."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sparring.core.options import validate
+from sparring.domains.image.data import ImageData, ImageOptions, open_images
+from sparring.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageData:
+    """The bundled digits."""
+    return open_images(ImageOptions(cache=str(tmp_path_factory.mktemp("cache"))))
+
+
+def test_the_spec_says_what_a_game_must_know(digits: ImageData) -> None:
+    assert digits.spec.shape == (1, 8, 8)
+    assert digits.spec.classes == tuple("0123456789")
+    assert digits.spec.count == len(digits) == sum(digits.spec.extra["label_counts"]) == 1797
+
+
+def test_batches_are_floats_from_minus_one_to_one_with_labels(digits: ImageData) -> None:
+    batch = digits.batch(torch.arange(1797))
+    assert batch["data"].dtype == torch.float32
+    assert (batch["data"].min(), batch["data"].max()) == (-1, 1)
+    assert torch.bincount(batch["label"]).tolist() == digits.spec.extra["label_counts"]
+
+
+def test_a_batch_follows_its_indices(digits: ImageData) -> None:
+    indices = torch.tensor([5, 3, 5])
+    batch = digits.batch(indices)
+    assert torch.equal(batch["data"][0], batch["data"][2])
+    assert torch.equal(batch["data"][1], digits.batch(torch.tensor([3]))["data"][0])
+
+
+@pytest.mark.parametrize("on_device", [True, False, "auto"])
+def test_where_the_images_live_changes_nothing_else(tmp_path: Path, on_device: bool, digits: ImageData) -> None:
+    data = open_images(ImageOptions(cache=str(tmp_path), on_device=on_device)).to(torch.device("cpu"))
+    assert data.fingerprint == digits.fingerprint
+    indices = torch.tensor([7, 0, 1796])
+    assert torch.equal(data.batch(indices)["data"], digits.batch(indices)["data"])
+
+
+def test_augmentation_can_be_left_out(tmp_path: Path) -> None:
+    data = open_images(ImageOptions.model_validate({"cache": str(tmp_path), "augment": {"flip_horizontal": True}}))
+    indices = torch.arange(64)
+    plain = data.batch(indices, augment=False)["data"]
+    assert torch.equal(plain, data.batch(indices, augment=False)["data"])
+    assert not torch.equal(plain, data.batch(indices)["data"])
+
+
+def test_size_and_channels_are_as_asked(tmp_path: Path) -> None:
+    data = open_images(ImageOptions(cache=str(tmp_path), size=(16, 12), channels=3, classes=["3", "5"], limit=20))
+    assert data.spec.shape == (3, 16, 12)
+    assert data.spec.classes == ("3", "5")
+    assert len(data) == 20
+
+
+def test_broken_images_are_named(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(stream, "PNG")
+    (photos / "good.png").write_bytes(stream.getvalue())
+    (photos / "bad.png").write_bytes(stream.getvalue()[:40])
+    data = open_images(ImageOptions(source=str(photos), cache=str(tmp_path / "cache")))
+    assert len(data) == 1
+    assert data.spec.classes == ()
+    assert "label" not in data.batch(torch.tensor([0]))
+    assert [name for name, _ in data.broken] == ["bad.png"]
+
+
+def test_labels_are_drawn_as_often_as_the_data_has_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((10, 4, 4), np.uint8), y=np.array([0] * 9 + [1]))
+    data = open_images(ImageOptions(source=f"{tmp_path}/a.npz", cache=str(tmp_path)))
+    drawn = data.sample_labels(10000, torch.Generator().manual_seed(0))
+    assert 0.08 < drawn.float().mean() < 0.12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sise": 64}, "did you mean 'size'"),
+        ({"size": 0}, "1 to 16384"),
+        ({"channels": 5}, "channels"),
+        ({"augment": {"flip": 1}}, r"data\.augment\.flip"),
+    ],
+)
+def test_wrong_options_are_explained(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        validate(ImageOptions, options, where="data")
+
+
+def test_a_wrong_path_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        open_images(ImageOptions(source="no/such/folder"))
