@@ -195,7 +195,10 @@ def _serve(work: Callable[[Any], Any], connection: Connection, beat: Any, parent
 def _threads(
     work: Callable[[Item], Result], chunks: Iterable[list[Item]], workers: int
 ) -> Iterator[list[Result | Lost]]:
+    def run(chunk: list[Item]) -> list[Result | Lost]:
+        return [work(item) for item in chunk]
+
     with ThreadPoolExecutor(workers) as threads:
         remaining = iter(chunks)
         while window := list(itertools.islice(remaining, 2 * workers)):
-            yield from threads.map(lambda chunk: [work(item) for item in chunk], window)
+            yield from threads.map(run, window)
