@@ -1,8 +1,8 @@
 """The verbs, in Python. Here a domain is introduced to the trainer; neither knows the other.
 
-    import sparring
-    result = sparring.train("dcgan", data="photos/", set=["data.size=64"])
-    sparring.generate(result.run, count=16, out="samples.png", format="sheet")
+import sparring
+result = sparring.train("dcgan", data="photos/", set=["data.size=64"])
+sparring.generate(result.run, count=16, out="samples.png", format="sheet")
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def train(
     out: str | Path | None = None,
     steps: int | None = None,
     seed: int | None = None,
-    set: Iterable[str] = (),  # noqa: A002  (the command line's word)
+    set: Iterable[str] = (),
     device: str = "auto",
     devices: int = 1,
     nodes: int = 1,
@@ -87,7 +87,7 @@ def finetune(
     out: str | Path | None = None,
     steps: int | None = None,
     seed: int | None = None,
-    set: Iterable[str] = (),  # noqa: A002
+    set: Iterable[str] = (),
     checkpoint: str | int = "last",
     trust: bool = False,
     device: str = "auto",
@@ -103,7 +103,14 @@ def finetune(
     old = Run.open(run)
     recipe = _trusted(old.read_recipe(), trust).override(list(set), data={"source": data})
     chosen = _chosen_recipe(recipe, None, steps, seed, ())
-    return _start(chosen, find_checkpoint(old, checkpoint), out, _engine(device, devices, nodes, precision), dry_run=False, quiet=quiet)
+    return _start(
+        chosen,
+        find_checkpoint(old, checkpoint),
+        out,
+        _engine(device, devices, nodes, precision),
+        dry_run=False,
+        quiet=quiet,
+    )
 
 
 def resume(
@@ -114,7 +121,6 @@ def resume(
     device: str = "auto",
     devices: int | None = None,
     nodes: int = 1,
-    precision: str | None = None,
     quiet: bool = False,
 ) -> TrainResult:
     """Go on with a run exactly where its newest checkpoint stands.
@@ -138,7 +144,7 @@ def resume(
         if steps < checkpoint.step:
             raise UserError(f"{run}: already at step {checkpoint.step}; --steps is the new total, so it must be larger")
         recipe = recipe.override([f"train.steps={steps}"])
-    engine = _engine(device, devices or written["world"], nodes, precision or written["precision"])
+    engine = _engine(device, devices or written["world"], nodes, written["precision"])
     return _play(recipe, opened, engine, resume_from=checkpoint, quiet=quiet)
 
 
@@ -151,7 +157,9 @@ class Trained:
     recipe: Recipe
     spec: DataSpec
 
-    def generate(self, count: int, *, seed: int = 0, label: str | int | None = None, batch_size: int = 256) -> Iterator[Batch]:
+    def generate(
+        self, count: int, *, seed: int = 0, label: str | int | None = None, batch_size: int = 256
+    ) -> Iterator[Batch]:
         """Draw `count` samples in batches; the same seed draws the same samples, whatever the batch size of the run.
 
         label: a class name or number for all of them. Raises UserError for an unknown one, or for a game without.
@@ -170,7 +178,9 @@ class Trained:
             return None
         names = self.game.conditions
         if not names:
-            raise UserError(f"recipe {self.recipe.name!r} draws samples without labels, so --label means nothing here; train `cgan`, say")
+            raise UserError(
+                f"recipe {self.recipe.name!r} draws samples without labels, so --label means nothing here; train `cgan`, say"
+            )
         if str(label) in names:
             return list(names).index(str(label))
         raise UserError(f"unknown label {label!r}{nearest(str(label), names)}; there are {', '.join(names)}")
@@ -191,7 +201,9 @@ def load(run: str | Path, *, checkpoint: str | int = "best", device: str = "auto
     weights = find_checkpoint(opened, checkpoint).tensors("weights")
     for name, module in game.averaged().items():
         prefix = f"{name}."
-        module.load_state_dict({key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)})
+        module.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        )
     return Trained(game.eval(), domain, recipe, spec)
 
 
@@ -203,7 +215,7 @@ def generate(
     seed: int = 0,
     label: str | int | None = None,
     checkpoint: str | int = "best",
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     device: str = "auto",
     trust: bool = False,
 ) -> list[Path]:
@@ -219,7 +231,11 @@ def generate(
     chosen = format or _format_of(out, formats)
     if chosen not in formats:
         raise UserError(f"unknown format {chosen!r}{nearest(chosen, formats)}; there are {', '.join(formats)}")
-    target = Path(out) if out else Path(run) / {"png": "generated", "sheet": "generated.png"}.get(chosen, f"generated.{chosen}")
+    target = (
+        Path(out)
+        if out
+        else Path(run) / {"png": "generated", "sheet": "generated.png"}.get(chosen, f"generated.{chosen}")
+    )
     return trained.domain.save(trained.generate(count, seed=seed, label=label), trained.spec, target, chosen)
 
 
@@ -235,7 +251,9 @@ def find_checkpoint(run: Run, which: str | int) -> Checkpoint:
         return next((each for each in there if each.step == best), there[-1])
     found = [each for each in there if str(each.step) == str(which)]
     if not found:
-        raise UserError(f"{run.folder}: has no checkpoint {which!r}; there are best, last, {', '.join(str(each.step) for each in there)}")
+        raise UserError(
+            f"{run.folder}: has no checkpoint {which!r}; there are best, last, {', '.join(str(each.step) for each in there)}"
+        )
     return found[0]
 
 
@@ -244,7 +262,14 @@ def check_data(source: str, *, domain: str = "image", progress: Callable[[int, i
     return open_domain(domain).check(source, progress)
 
 
-def prepare_data(source: str, out: str | Path, *, domain: str = "image", progress: Callable[[int, int], None] | None = None, **options: Any) -> Any:
+def prepare_data(
+    source: str,
+    out: str | Path,
+    *,
+    domain: str = "image",
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Any:
     """Write a resized, converted, cleaned copy of a data set. The source is never changed."""
     return open_domain(domain).prepare(source, Path(out), progress, **options)
 
@@ -256,7 +281,9 @@ def resolve(recipe: Recipe) -> Recipe:
     return Recipe.parse(values)
 
 
-def _chosen_recipe(recipe: str | Path | Recipe, data: str | None, steps: int | None, seed: int | None, assignments: Iterable[str]) -> Recipe:
+def _chosen_recipe(
+    recipe: str | Path | Recipe, data: str | None, steps: int | None, seed: int | None, assignments: Iterable[str]
+) -> Recipe:
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     direct = [f"train.{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
     chosen = chosen.override([*assignments, *direct], **({"data": {"source": data}} if data else {}))
@@ -268,7 +295,9 @@ def _chosen_recipe(recipe: str | Path | Recipe, data: str | None, steps: int | N
 def _trusted(recipe: Recipe, trust: bool) -> Recipe:
     """Refuse to run code that the user has not named on purpose: a run folder may come from a stranger."""
     if recipe.needs_foreign_code and not trust:
-        raise UserError(f"this run uses code from outside the package ({', '.join(recipe.needs_foreign_code)}): pass --trust if it is yours")
+        raise UserError(
+            f"this run uses code from outside the package ({', '.join(recipe.needs_foreign_code)}): pass --trust if it is yours"
+        )
     return recipe
 
 
@@ -276,12 +305,16 @@ def _engine(device: str, devices: int, nodes: int, precision: str) -> Engine:
     return Engine(device=device, devices=devices, nodes=nodes, precision=precision)
 
 
-def _start(recipe: Recipe, weights: Checkpoint | None, out: str | Path | None, engine: Engine, *, dry_run: bool, quiet: bool) -> TrainResult:
+def _start(
+    recipe: Recipe, weights: Checkpoint | None, out: str | Path | None, engine: Engine, *, dry_run: bool, quiet: bool
+) -> TrainResult:
     if dry_run:
         return _play(recipe, None, engine, weights=weights, quiet=quiet)
     folder = Path(engine.broadcast(str(out or _free_folder(recipe.name))))
     if (folder / "recipe.yaml").exists() and engine.main:
-        raise UserError(f"{folder}: already holds a run; `sparring resume {folder}` goes on with it, or choose another --out")
+        raise UserError(
+            f"{folder}: already holds a run; `sparring resume {folder}` goes on with it, or choose another --out"
+        )
     return _play(recipe, Run(folder), engine, weights=weights, quiet=quiet)
 
 
@@ -312,7 +345,9 @@ def _play(
         _take_weights(game, weights, say)
     if run and resume_from:
         if run.read_spec()[1] != data.fingerprint:
-            raise UserError(f"{run.folder}: the data {recipe.data.get('source')!r} has changed since the run began; use `sparring finetune` for new data")
+            raise UserError(
+                f"{run.folder}: the data {recipe.data.get('source')!r} has changed since the run began; use `sparring finetune` for new data"
+            )
         if engine.main:
             run.write_recipe(recipe)
     elif run and engine.main:
@@ -323,7 +358,10 @@ def _play(
     trainer = Trainer(game, data, recipe, engine, run, say=_say(True) if silent else progress.note)
     if run is None:
         return _rehearse(trainer)
-    listeners = [Evaluation(domain.measure, recipe), SampleSheets(lambda samples, path: domain.show(samples, data.spec, path), recipe)]
+    listeners = [
+        Evaluation(domain.measure, recipe),
+        SampleSheets(lambda samples, path: domain.show(samples, data.spec, path), recipe),
+    ]
     recording = Recording(run, progress, lambda: _summary(trainer, recipe).plain())
     trainer.listeners = [*listeners, recording]
     if resume_from:
@@ -332,7 +370,9 @@ def _play(
         with progress:
             trainer.train()
     except Interrupted as interruption:
-        raise Interrupted(f"{interruption}; the state is saved: `sparring resume {run.folder}` goes on") from interruption
+        raise Interrupted(
+            f"{interruption}; the state is saved: `sparring resume {run.folder}` goes on"
+        ) from interruption
     finally:
         engine.close()
     return _summary(trainer, recipe)
@@ -353,7 +393,9 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
         losses=trainer.read_losses(),
         metrics=state.metrics,
         facts={
-            "parameters": {name: sum(each.numel() for each in player.parameters) for name, player in trainer.players.items()},
+            "parameters": {
+                name: sum(each.numel() for each in player.parameters) for name, player in trainer.players.items()
+            },
             "data": {
                 "source": recipe.data.get("source"),
                 "count": len(data),
@@ -392,7 +434,13 @@ def _rehearse(trainer: Trainer) -> TrainResult:
         predicted = options.minutes * 60 if predicted is None else min(predicted, options.minutes * 60)
     result = _summary(trainer, trainer.recipe)
     result.steps, result.seconds, result.samples_per_second = 0, 0.0, round(options.batch_size / seconds, 2)
-    result.facts |= {"dry_run": True, "seconds_per_step": round(seconds, 5), "memory_bytes": memory, "predicted_seconds": predicted, "planned_steps": planned}
+    result.facts |= {
+        "dry_run": True,
+        "seconds_per_step": round(seconds, 5),
+        "memory_bytes": memory,
+        "predicted_seconds": predicted,
+        "planned_steps": planned,
+    }
     return result
 
 
@@ -401,10 +449,15 @@ def _take_weights(game: Game, checkpoint: Checkpoint, say: Say) -> None:
     there = checkpoint.tensors("game")
     fitting = {key: value for key, value in there.items() if key in own and own[key].shape == value.shape}
     if not fitting:
-        raise UserError(f"{checkpoint.folder}: none of its weights fits the new networks; are the image size and the recipe the same?")
+        raise UserError(
+            f"{checkpoint.folder}: none of its weights fits the new networks; are the image size and the recipe the same?"
+        )
     game.load_state_dict(fitting, strict=False)
     fresh = [key for key in own if key not in fitting]
-    say(f"took {len(fitting)} of {len(own)} tensors from {checkpoint.folder}" + (f"; these start fresh: {', '.join(fresh[:8])}" if fresh else ""))
+    say(
+        f"took {len(fitting)} of {len(own)} tensors from {checkpoint.folder}"
+        + (f"; these start fresh: {', '.join(fresh[:8])}" if fresh else "")
+    )
 
 
 def _free_folder(name: str) -> Path:

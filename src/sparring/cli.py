@@ -51,32 +51,57 @@ class PrecisionChoice(StrEnum):
 
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `sparring train` made.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, everything else on standard error.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. train.batch_size=128. Repeatable.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, everything else on standard error.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. train.batch_size=128. Repeatable."
+    ),
+]
 Steps = Annotated[int | None, typer.Option(min=0, help="How many steps to train.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="The one seed that governs everything.")]
 Out = Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder to make. [default: runs/RECIPE-N]")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 Devices = Annotated[int, typer.Option(min=1, help="How many devices (on CPU: processes) on each node.")]
 Nodes = Annotated[int, typer.Option(min=1, help="How many machines.")]
-PrecisionOption = Annotated[PrecisionChoice, typer.Option(help="Bits of forward passes; weights and penalties stay 32-bit.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Allow the recipe to run code from outside the package (module:Class).")]
+PrecisionOption = Annotated[
+    PrecisionChoice, typer.Option(help="Bits of forward passes; weights and penalties stay 32-bit.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Allow the recipe to run code from outside the package (module:Class).")
+]
 CheckpointOption = Annotated[str, typer.Option(metavar="best|last|STEP", help="Which checkpoint.")]
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", help="A name from `sparring recipes`, or a YAML file.")] = "default",
-    data: Annotated[str | None, typer.Option(metavar="SOURCE", help="digits, a folder, a zip or tar, MNIST IDX, .npz/.npy, CSV/JSON, hf:NAME. [default: the recipe's]")] = None,
+    recipe: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="A name from `sparring recipes`, or a YAML file.")
+    ] = "default",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="digits, a folder, a zip or tar, MNIST IDX, .npz/.npy, CSV/JSON, hf:NAME. [default: the recipe's]",
+        ),
+    ] = None,
     out: Out = None,
     steps: Steps = None,
     seed: Seed = None,
-    set: Sets = None,  # noqa: A002
+    set: Sets = None,
     device: DeviceOption = Device.AUTO,
     devices: Devices = 1,
     nodes: Nodes = 1,
     precision: PrecisionOption = PrecisionChoice.AUTO,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, play a step, print parameters, memory and predicted time; train nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Resolve everything, play a step, print parameters, memory and predicted time; train nothing.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a recipe on data; leaves a run folder."""
@@ -112,7 +137,7 @@ def finetune(
     out: Out = None,
     steps: Steps = None,
     seed: Seed = None,
-    set: Sets = None,  # noqa: A002
+    set: Sets = None,
     checkpoint: CheckpointOption = "last",
     device: DeviceOption = Device.AUTO,
     devices: Devices = 1,
@@ -135,11 +160,19 @@ def finetune(
 def generate(
     run: RunFolder,
     count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 64,
-    out: Annotated[Path | None, typer.Option(metavar="PATH", help="File or folder to write. [default: in the run folder]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="File or folder to write. [default: in the run folder]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same samples.")] = 0,
     label: Annotated[str | None, typer.Option(metavar="L", help="A class name, for conditional recipes.")] = None,
     checkpoint: CheckpointOption = "best",
-    format: Annotated[str | None, typer.Option(metavar="png|npz|sheet", help="png: a file a sample; npz: one array file; sheet: one picture. [default: by PATH's ending, else png]")] = None,  # noqa: A002
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="png|npz|sheet",
+            help="png: a file a sample; npz: one array file; sheet: one picture. [default: by PATH's ending, else png]",
+        ),
+    ] = None,
     device: DeviceOption = Device.AUTO,
     trust: Trust = False,
     json: Json = False,
@@ -148,7 +181,15 @@ def generate(
     from sparring import api
 
     paths = api.generate(
-        run, count=count, out=out, seed=seed, label=label, checkpoint=checkpoint, format=format, device=device.value, trust=trust
+        run,
+        count=count,
+        out=out,
+        seed=seed,
+        label=label,
+        checkpoint=checkpoint,
+        format=format,
+        device=device.value,
+        trust=trust,
     )
     if json:
         _print_json({"count": count, "seed": seed, "files": [str(path) for path in paths]})
@@ -174,7 +215,9 @@ def recipes(
         return
     found = [load_recipe(each) for each in named_recipes()]
     if json:
-        _print_json({each.name: {"domain": each.domain, "summary": each.summary, "paper": each.paper} for each in found})
+        _print_json(
+            {each.name: {"domain": each.domain, "summary": each.summary, "paper": each.paper} for each in found}
+        )
         return
     table = Table("recipe", "domain", "what", "paper")
     for each in found:
@@ -205,9 +248,13 @@ def prepare(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new data set to write.")],
     size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Resize to this. [default: as it is]")] = None,
     fit: Annotated[str, typer.Option(metavar="crop|pad|stretch", help="How to reach another shape.")] = "crop",
-    channels: Annotated[int | None, typer.Option(min=1, max=4, help="1 grey, 2 grey+alpha, 3 RGB, 4 RGBA. [default: as it is]")] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="Leave out what `data check` would remove; it is copied to OUT-quarantine.")] = False,
-    format: Annotated[str, typer.Option(metavar="folder|npz|shards", help="What to write.")] = "folder",  # noqa: A002
+    channels: Annotated[
+        int | None, typer.Option(min=1, max=4, help="1 grey, 2 grey+alpha, 3 RGB, 4 RGBA. [default: as it is]")
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Leave out what `data check` would remove; it is copied to OUT-quarantine.")
+    ] = False,
+    format: Annotated[str, typer.Option(metavar="folder|npz|shards", help="What to write.")] = "folder",
     json: Json = False,
 ) -> None:
     """Resize, crop, convert, clean and write a data set anew, in files or in a fast format."""
@@ -262,26 +309,42 @@ def _report_training(result: Any, as_json: bool) -> None:
         _show_rehearsal(result)
     else:
         sheets = sorted((Path(result.run) / "samples").glob("*.png"))
-        _tell(f"{sheets[-1] if sheets else result.run} shows samples, {Path(result.run) / 'curves.png'} the losses, {Path(result.run) / 'report.html'} everything")
+        _tell(
+            f"{sheets[-1] if sheets else result.run} shows samples, {Path(result.run) / 'curves.png'} the losses, {Path(result.run) / 'report.html'} everything"
+        )
         _tell(f"next: sparring generate {result.run} --count 100 --out samples.png")
 
 
 def _show_rehearsal(result: Any) -> None:
     facts = result.facts
     table = Table(show_header=False)
-    table.add_row("recipe", f"{result.recipe} on {facts['data']['source']}: {facts['data']['count']:,} samples of {'×'.join(map(str, facts['data']['shape']))}")
+    table.add_row(
+        "recipe",
+        f"{result.recipe} on {facts['data']['source']}: {facts['data']['count']:,} samples of {'×'.join(map(str, facts['data']['shape']))}",
+    )
     for player, parameters in facts["parameters"].items():
         table.add_row(f"parameters of the {player}", f"{parameters:,}")
     table.add_row("memory", f"{facts['memory_bytes'] / 2**20:,.0f} MiB at most so far")
-    table.add_row("speed", f"{facts['seconds_per_step'] * 1000:.1f} ms a step, {result.samples_per_second:,.0f} samples/s on {result.device} at {result.precision} bits")
+    table.add_row(
+        "speed",
+        f"{facts['seconds_per_step'] * 1000:.1f} ms a step, {result.samples_per_second:,.0f} samples/s on {result.device} at {result.precision} bits",
+    )
     if facts["predicted_seconds"] is not None:
-        table.add_row("predicted", f"{facts['predicted_seconds'] / 60:,.1f} minutes" + (f" for {facts['planned_steps']:,} steps" if facts["planned_steps"] else ""))
+        table.add_row(
+            "predicted",
+            f"{facts['predicted_seconds'] / 60:,.1f} minutes"
+            + (f" for {facts['planned_steps']:,} steps" if facts["planned_steps"] else ""),
+        )
     Console(stderr=True).print(table)
 
 
 def _show_report(report: dict[str, Any]) -> None:
     console = Console()
-    console.print(yaml.safe_dump(report.get("summary", {}), sort_keys=False, allow_unicode=True).rstrip(), markup=False, highlight=False)
+    console.print(
+        yaml.safe_dump(report.get("summary", {}), sort_keys=False, allow_unicode=True).rstrip(),
+        markup=False,
+        highlight=False,
+    )
     table = Table("kind", "what", "why", "remove?")
     for finding in report["findings"][:200]:
         table.add_row(finding["kind"], finding["name"], finding["reason"], "yes" if finding["remove"] else "")

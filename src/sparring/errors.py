@@ -22,4 +22,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def missing_extra(package: str, extra: str, purpose: str) -> UserError:
     """The error for an optional library that is not installed."""
-    return UserError(f"{purpose} needs the package {package!r}, which is not installed: pip install 'sparring[{extra}]'")
+    return UserError(
+        f"{purpose} needs the package {package!r}, which is not installed: pip install 'sparring[{extra}]'"
+    )

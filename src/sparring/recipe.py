@@ -145,7 +145,9 @@ class Recipe(Section):
     @property
     def needs_foreign_code(self) -> list[str]:
         """The `module:Name` references in this recipe: code that runs only when the user passes the recipe on purpose."""
-        return sorted({value for value in _strings([self.domain, self.game, self.model, self.loss]) if _is_reference(value)})
+        return sorted(
+            {value for value in _strings([self.domain, self.game, self.model, self.loss]) if _is_reference(value)}
+        )
 
 
 def load_recipe(reference: str | Path) -> Recipe:

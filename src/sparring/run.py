@@ -81,7 +81,9 @@ class Run:
         """Make the folder and write what defines the run. Raises UserError where it already holds one."""
         run = cls(folder)
         if run.recipe_file.exists():
-            raise UserError(f"{folder}: already holds a run; `sparring resume {folder}` goes on with it, or choose another --out")
+            raise UserError(
+                f"{folder}: already holds a run; `sparring resume {folder}` goes on with it, or choose another --out"
+            )
         run.write_recipe(recipe)
         write_json(run.data_file, {"fingerprint": fingerprint, **asdict(spec)})
         return run
@@ -107,7 +109,9 @@ class Run:
             fingerprint = values.pop("fingerprint")
             spec = DataSpec(tuple(values["shape"]), tuple(values["classes"]), values["count"], values["extra"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.data_file}: missing or damaged, so the networks cannot be rebuilt: {error}") from error
+            raise UserError(
+                f"{self.data_file}: missing or damaged, so the networks cannot be rebuilt: {error}"
+            ) from error
         return spec, fingerprint
 
     def read_metrics(self) -> list[dict[str, Any]]:

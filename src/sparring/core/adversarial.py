@@ -27,7 +27,9 @@ class LossOptions(Section):
 
     name: str = "non_saturating"
     options: dict[str, Any] = pydantic.Field({}, description="the loss's own numbers, e.g. a, b, c of least_squares")
-    penalties: dict[str, dict[str, Any]] = pydantic.Field({}, description="name → weight, every (interval), own options")
+    penalties: dict[str, dict[str, Any]] = pydantic.Field(
+        {}, description="name → weight, every (interval), own options"
+    )
     label_noise: float = pydantic.Field(0.0, ge=0, le=0.5, description="probability of swapped real and fake labels")
     instance_noise: float = pydantic.Field(0.0, ge=0, description="standard deviation of noise on D's inputs")
     instance_noise_steps: int | None = pydantic.Field(None, ge=1, description="the noise falls to 0 over so many steps")
@@ -106,7 +108,11 @@ class AdversarialGame(Game):
 
     def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
         """The discriminator's or the generator's side of the game."""
-        return self.discriminator_loss(batch, step, turn.keep) if turn.player == "discriminator" else self.generator_loss(batch, step)
+        return (
+            self.discriminator_loss(batch, step, turn.keep)
+            if turn.player == "discriminator"
+            else self.generator_loss(batch, step)
+        )
 
     def discriminator_loss(self, batch: Batch, step: int, keep_fakes: bool) -> Losses:
         """Adversarial loss, then each penalty that is due at this step, then what a subclass adds."""
@@ -119,11 +125,13 @@ class AdversarialGame(Game):
         fake = self.disturb(fake.detach().to(real.dtype), step)
 
         due = [penalty for penalty in self.penalties if step % penalty.every == 0]
-        # Penalties work in full precision; where the whole turn does, they may differentiate these very logits.
+        # Penalties work in full precision; where the whole turn does, they may differentiate these very logits. Then real
+        # and fake pass apart: through a joint pass, a gradient of one side would drag zeros of the other along.
         reuse = bool(due) and not torch.is_autocast_enabled(real.device.type)
         if reuse:
             real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-        (real_logits, real_features), (fake_logits, fake_features) = self.judge(real, fake, label)
+        judged = self.judge(real, fake, label, joint=self.joint and not reuse)
+        (real_logits, real_features), (fake_logits, fake_features) = judged
 
         noisy = flip_labels(real_logits, fake_logits, self.options.label_noise)
         parts = {"adversarial": self.adversarial.discriminator(*noisy)}
@@ -167,9 +175,9 @@ class AdversarialGame(Game):
         """The discriminator's logits, and its features where a subclass has further heads on them."""
         return self.discriminator(samples, label), None
 
-    def judge(self, real: Tensor, fake: Tensor, label: Tensor | None) -> tuple[Judgement, Judgement]:
-        """Look at real and at fake samples, in one pass where the discriminator allows it."""
-        if not self.joint:
+    def judge(self, real: Tensor, fake: Tensor, label: Tensor | None, *, joint: bool) -> tuple[Judgement, Judgement]:
+        """Look at real and at fake samples, in one pass or in two."""
+        if not joint:
             return self.look(real, label), self.look(fake, label)
         logits, features = self.look(torch.cat([real, fake]), None if label is None else torch.cat([label, label]))
         real_logits, fake_logits = logits.chunk(2)

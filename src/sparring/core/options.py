@@ -10,7 +10,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import pydantic
@@ -101,10 +101,10 @@ def _record_in(annotation: Any) -> type[pydantic.BaseModel] | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _model(function: Callable[..., Any]) -> type[pydantic.BaseModel]:
     """A pydantic record of the keyword-only arguments of `function`, less those the caller supplies (`spec`)."""
-    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    target = function.__init__ if inspect.isclass(function) else function
     hints = typing.get_type_hints(target)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(target).parameters.items():

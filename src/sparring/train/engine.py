@@ -7,6 +7,7 @@ batch or two networks in one loss can promise.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ class Engine:
         self.precision = choose_precision(precision, accelerator)
         # cuBLAS reads this once, when CUDA starts; without it some reductions differ from run to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # its greetings are not for our users
         # Workers of a multi-process CPU run share the cores; Fabric's script launcher starts the same command again.
         strategy = "ddp" if devices * nodes > 1 else "auto"
         try:

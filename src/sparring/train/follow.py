@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sparring.train.report import write_report
 from sparring.train.trainer import Trainer
 
 Measure = Callable[[str, Batch, Batch], float]
+SECONDS_BETWEEN_PAGES = 60.0  # drawing curves takes about half a second
 
 
 class Evaluation(Listener):
@@ -91,6 +93,7 @@ class Recording(Listener):
         self.recorder: Recorder | None = None
         self.incidents: list[str] = []
         self.shown: dict[str, float] = {}
+        self.paged = time.monotonic()
 
     def at_start(self, trainer: Trainer) -> None:
         """Open the record; lines past a resumed step are of a future that did not happen."""
@@ -127,8 +130,9 @@ class Recording(Listener):
 
     def at_checkpoint(self, trainer: Trainer) -> None:
         """The page can be looked at while the training goes on."""
-        if self.recorder and trainer.state.step:
+        if self.recorder and time.monotonic() - self.paged > SECONDS_BETWEEN_PAGES:
             self.write_pages(trainer)
+            self.paged = time.monotonic()
 
     def at_end(self, trainer: Trainer) -> None:
         """Close the record and write the final pages."""

@@ -117,7 +117,12 @@ class Trainer:
                     continue
                 self.tell("after_step")
                 stopping = self.engine.any(self.stop.asked)
-                if stopping or self.finished() or self.state.step % self.recipe.train.checkpoint_every == 0:
+                # Only now, when every listener has heard of the step: what comes after a checkpoint may never come.
+                due = (
+                    self.state.step % self.recipe.train.checkpoint_every == 0
+                    or self.state.best.get("step") == self.state.step
+                )
+                if stopping or due or self.finished():
                     self.save()
                 if stopping:
                     self.tell("at_end")
@@ -263,8 +268,10 @@ class Trainer:
             packed = {name: files.pack_optimizer(player.optimizer, name) for name, player in self.players.items()}
             state = {
                 "state": asdict(self.state),
+                "losses": self.read_losses(),  # a lazy penalty's last figure stands in the record until its next turn
                 "recipe": self.recipe.plain(),
                 "world": self.engine.world,
+                "precision": self.engine.precision,
                 "optimizers": {name: plain for name, (_, plain) in packed.items()},
                 "scalers": {name: player.scaler.state_dict() for name, player in self.players.items() if player.scaler},
             }
@@ -303,17 +310,15 @@ class Trainer:
         self.state = State(**content["state"])
         self.sampler.position = self.state.sampler_position
         self.started = time.monotonic() - self.state.seconds
-        self.losses.clear()
+        self.losses = {name: torch.tensor(value) for name, value in content["losses"].items()}
         files.restore_random_state(checkpoint.tensors(f"random-{self.engine.rank:04d}"))
 
     def offer(self, metrics: dict[str, float], metric: str, *, lower_is_better: bool = True) -> None:
-        """Take figures measured at this step; where `metric` is the best so far, keep this step's checkpoint."""
+        """Take figures measured at this step; where `metric` is the best so far, this step's checkpoint is kept."""
         self.state.metrics, self.measured_at = dict(metrics), self.state.step
         value, best = metrics[metric], self.state.best.get("value")
         if value == value and (best is None or (value < best if lower_is_better else value > best)):
             self.state.best = {"step": self.state.step, "metric": metric, "value": value}
-            if self.state.step % self.recipe.train.checkpoint_every and not self.finished():
-                self.save()
 
     @contextmanager
     def sampling(self) -> Iterator[Game]:

@@ -48,7 +48,9 @@ class ImageGame(AdversarialGame):
         """Build the networks that `model` names. Raises UserError, e.g. for a conditional game on data without labels."""
         options = cls.options_model(**validate(cls.options_model, recipe.model, where="model"))
         if options.conditional and not spec.classes:
-            raise UserError(f"recipe {recipe.name!r} draws samples for labels, but the data has none: use class sub-folders or a CSV, or another recipe")
+            raise UserError(
+                f"recipe {recipe.name!r} draws samples for labels, but the data has none: use class sub-folders or a CSV, or another recipe"
+            )
         classes = len(spec.classes) if options.conditional else 0
         shape = image_shape(spec)
         game = cls(
@@ -123,7 +125,9 @@ class AuxiliaryClassifierGame(ImageGame):
 
     def add_generator_terms(self, losses: Losses, batch: Batch, fake: Tensor | None) -> None:
         """The class of the fakes."""
-        losses["class"] = self.classifier_weight * functional.cross_entropy(self.classifier(fake).float(), batch["label"])
+        losses["class"] = self.classifier_weight * functional.cross_entropy(
+            self.classifier(fake).float(), batch["label"]
+        )
 
 
 class InformationOptions(ModelOptions):
@@ -131,7 +135,9 @@ class InformationOptions(ModelOptions):
 
     categories: int = pydantic.Field(10, ge=2, description="values of the categorical code")
     continuous: int = pydantic.Field(2, ge=0, description="number of continuous codes, uniform on [-1, 1]")
-    categorical_weight: float = pydantic.Field(1.0, ge=0, description="λ of the bound on the categorical code's information")
+    categorical_weight: float = pydantic.Field(
+        1.0, ge=0, description="λ of the bound on the categorical code's information"
+    )
     continuous_weight: float = pydantic.Field(0.1, ge=0, description="λ for the continuous codes")
 
 
@@ -170,14 +176,18 @@ class InformationGame(ImageGame):
         """One pass for both heads."""
         return look_with_features(self.discriminator, samples, label)
 
-    def codes(self, count: int, category: Tensor | None = None, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def codes(
+        self, count: int, category: Tensor | None = None, rng: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Categories (count,) and continuous codes (count, K), drawn uniformly."""
         if category is None:
             category = torch.randint(self.information.categories, (count,), device=self.device, generator=rng)
         continuous = torch.rand(count, self.information.continuous, device=self.device, generator=rng) * 2 - 1
         return category, continuous
 
-    def sample_for(self, category: Tensor, continuous: Tensor, label: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
+    def sample_for(
+        self, category: Tensor, continuous: Tensor, label: Tensor | None, rng: torch.Generator | None = None
+    ) -> Tensor:
         """Samples whose latents hold these codes."""
         code = functional.one_hot(category, self.information.categories).float()
         return self.generator(torch.cat([self.noise(len(category), rng), code, continuous], dim=1), label)
@@ -238,7 +248,9 @@ class AdversarialAutoencoder(Game):
     of the prior N(0, I); the encoder makes its codes pass for such draws. Samples are decoded draws of the prior.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, *, latent: int, loss: CodeLoss) -> None:
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, discriminator: nn.Module, *, latent: int, loss: CodeLoss
+    ) -> None:
         super().__init__()
         self.encoder, self.generator, self.discriminator = encoder, decoder, discriminator
         self.latent = latent
@@ -337,7 +349,9 @@ def label_weights(spec: DataSpec) -> dict[str, float]:
     return dict(zip(spec.classes, spec.extra.get("label_counts") or [1.0] * len(spec.classes), strict=True))
 
 
-def build(role: str, table: Mapping[str, type[nn.Module]], spec: Mapping[str, Any], options: ModelOptions, *args: Any) -> nn.Module:
+def build(
+    role: str, table: Mapping[str, type[nn.Module]], spec: Mapping[str, Any], options: ModelOptions, *args: Any
+) -> nn.Module:
     """A network by name, initialised, spectrally normalised where the recipe says so."""
     own = dict(spec)
     name = own.pop("name", None)
