@@ -1,0 +1,199 @@
+"""Train every image recipe on digits and on MNIST and put a sheet of each into docs/gallery.md.
+
+    python benchmarks/gallery.py                                  the embedded digits only
+    python benchmarks/gallery.py --mnist ../shared/data/mnist     MNIST as well (a folder of IDX files)
+    python benchmarks/gallery.py --only wgan,wgan-gp --data digits
+
+Runs are kept in runs/gallery; one that is complete is not trained again, so the page can be made in several sittings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "runs" / "gallery"
+PICTURES = ROOT / "docs" / "gallery"
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One recipe on both data sets; everything that is not said here is the recipe's own."""
+
+    recipe: str
+    digits: int
+    mnist: int
+    keys: tuple[str, ...] = ()
+    mnist_keys: tuple[str, ...] = ()
+    title: str = ""
+
+
+EXHIBITS = (
+    Exhibit("default", digits=3000, mnist=2500),
+    Exhibit("gan", digits=20000, mnist=12000),
+    Exhibit("dcgan", digits=8000, mnist=2000),
+    Exhibit("lsgan", digits=8000, mnist=2000),
+    Exhibit("wgan", digits=6000, mnist=1500),
+    Exhibit("wgan-gp", digits=4000, mnist=1000),
+    Exhibit("dragan", digits=6000, mnist=1500),
+    Exhibit("sngan", digits=8000, mnist=2000),
+    Exhibit("rgan", digits=8000, mnist=2000),
+    Exhibit("cgan", digits=8000, mnist=2000),
+    Exhibit(
+        "cgan", digits=8000, mnist=2000, keys=("model.discriminator.condition=projection",), title="cgan-projection"
+    ),
+    Exhibit("acgan", digits=8000, mnist=2000),
+    Exhibit("infogan", digits=8000, mnist=2000),
+    Exhibit("aae", digits=15000, mnist=8000),
+    Exhibit("multires", digits=3000, mnist=1000),
+    Exhibit(
+        "multires",
+        digits=3000,
+        mnist=1000,
+        keys=("model.generator.fusion=attention", "model.discriminator.fusion=attention"),
+        title="multires-attention",
+    ),
+    Exhibit(
+        "multires",
+        digits=3000,
+        mnist=1000,
+        keys=("model.generator.fusion=recurrent", "model.discriminator.fusion=recurrent"),
+        title="multires-recurrent",
+    ),
+)
+COMMON = ("evaluate.metric=sliced_wasserstein", "train.checkpoint_every=500", "train.keep=1", "train.sample_every=500")
+
+
+def main() -> None:
+    """Train what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mnist", help="folder of MNIST's IDX files")
+    parser.add_argument("--only", help="exhibits, separated by commas")
+    parser.add_argument("--data", choices=["digits", "mnist"], help="one of the data sets")
+    options = parser.parse_args()
+    wanted = set(options.only.split(",")) if options.only else None
+    sources = {"digits": "digits", **({"mnist": options.mnist} if options.mnist else {})}
+    for name, source in sources.items():
+        for exhibit in EXHIBITS:
+            if (wanted is None or title(exhibit) in wanted) and options.data in (None, name):
+                train(exhibit, name, source)
+    write_page()
+
+
+def title(exhibit: Exhibit) -> str:
+    """The exhibit's name: the recipe's where nothing else is said."""
+    return exhibit.title or exhibit.recipe
+
+
+def train(exhibit: Exhibit, name: str, source: str) -> None:
+    """Train one exhibit in a process of its own, unless it is there, and keep its sheet and its figures."""
+    run = RUNS / f"{title(exhibit)}-{name}"
+    facts = run / "gallery.json"
+    if facts.exists():
+        return
+    steps = exhibit.mnist if name == "mnist" else exhibit.digits
+    keys = (*COMMON, *exhibit.keys, *(exhibit.mnist_keys if name == "mnist" else ()))
+    words = [
+        "train",
+        exhibit.recipe,
+        "--data",
+        source,
+        "--out",
+        str(run),
+        "--steps",
+        str(steps),
+        "--seed",
+        "0",
+        "--json",
+    ]
+    verb = (
+        ["resume", str(run), "--json"]
+        if (run / "recipe.yaml").exists()
+        else [*words, *(w for key in keys for w in ("--set", key))]
+    )
+    print(f"{run.name}: {' '.join(verb)}", flush=True)
+    result = subprocess.run([sys.executable, "-m", "sparring", *verb], stdout=subprocess.PIPE, text=True, check=True)
+    figures = json.loads(result.stdout)
+    sheet = max((run / "samples").glob("*.png"))
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    Image.open(sheet).save(PICTURES / f"{run.name}.png", optimize=True)
+    figures["keys"] = list(exhibit.keys) + list(exhibit.mnist_keys if name == "mnist" else ())
+    facts.write_text(json.dumps({"exhibit": title(exhibit), "data": name, **figures}))
+
+
+def write_page() -> None:
+    """docs/gallery.md from all the figures that are there."""
+    found = {}
+    for path in RUNS.glob("*/gallery.json"):
+        facts = json.loads(path.read_text())
+        found[facts["exhibit"], facts["data"]] = facts
+    lines = [
+        "# Gallery",
+        "",
+        "Every image recipe on the embedded digits (1,797 of 8×8) and on MNIST (60,000 of 28×28), 64 samples each from fixed",
+        "latents; conditional recipes show a row for each class. Nothing was picked: each sheet is the last one of its run,",
+        "seed 0. Made by `python benchmarks/gallery.py --mnist FOLDER` on",
+        f"{os.cpu_count()} cores of an {processor()}, 32-bit.",
+        "",
+        "The distance is sliced Wasserstein (512 projections) between 1,000 samples and 1,000 training images, in pixels in",
+        "",
+    ]
+    for name in ("digits", "mnist"):
+        rows = [found[title(exhibit), name] for exhibit in EXHIBITS if (title(exhibit), name) in found]
+        if not rows:
+            continue
+        lines += [
+            f"## {name}",
+            "",
+            "| recipe | steps | batch | minutes | img/s | distance | settings beside the recipe's |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            distance = row["metrics"].get("sliced_wasserstein")
+            settings = ", ".join(f"`{key}`" for key in row["keys"])
+            shown = "" if distance is None else f"{distance:.4f}"
+            lines.append(
+                f"| `{row['exhibit']}` | {row['steps']:,} | {batch(row)} | {row['seconds'] / 60:.1f} "
+                f"| {row['samples_per_second']:,.0f} | {shown} | {settings} |"
+            )
+        lines.append("")
+        for row in rows:
+            lines += [
+                f"### {row['exhibit']} on {name}",
+                "",
+                f"![{row['exhibit']} on {name}](gallery/{row['exhibit']}-{name}.png)",
+                "",
+            ]
+    (ROOT / "docs" / "gallery.md").write_text("\n".join(lines))
+
+
+def batch(facts: dict[str, object]) -> str:
+    """The batch size that a run used."""
+    import yaml
+
+    recipe = yaml.safe_load(
+        (ROOT / "runs" / "gallery" / f"{facts['exhibit']}-{facts['data']}" / "recipe.yaml").read_text()
+    )
+    return str(recipe["train"]["batch_size"])
+
+
+def processor() -> str:
+    """What kind of machine this is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
