@@ -145,9 +145,9 @@ class Recipe(Section):
     @property
     def needs_foreign_code(self) -> list[str]:
         """The `module:Name` references in this recipe: code that runs only when the user passes the recipe on purpose."""
-        return sorted(
-            {value for value in _strings([self.domain, self.game, self.model, self.loss]) if _is_reference(value)}
-        )
+        # Everything that names a thing of code, optimisers and metrics too; `data` names places (`hf:mnist`) only.
+        named = [self.domain, self.game, self.model, self.loss, self.train.model_dump(), self.evaluate.metric]
+        return sorted({value for value in _strings(named) if _is_reference(value)})
 
 
 def load_recipe(reference: str | Path) -> Recipe:
@@ -248,8 +248,8 @@ def _strings(value: Any) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _strings(inner)
+        yield from _strings([*value])  # penalties are named by their keys
+        yield from _strings([*value.values()])
     elif isinstance(value, list):
         for inner in value:
             yield from _strings(inner)
