@@ -24,6 +24,7 @@ def choose(table: Mapping[str, Any], name: str, *, what: str) -> Any:
     Foreign code runs here, so callers must have made sure that the user named it on purpose.
     Raises UserError with the nearest known name.
     """
+    name = str(name)  # a slip in a recipe's YAML may be a number or a list
     if name in table:
         return table[name]
     if ":" in name:
