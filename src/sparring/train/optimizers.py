@@ -63,9 +63,12 @@ OPTIMIZERS = {"adam": adam, "adamw": adamw, "rmsprop": rmsprop, "sgd": sgd}
 
 
 def build_optimizer(player: str, parameters: list[nn.Parameter], spec: Mapping[str, Any]) -> optim.Optimizer:
-    """The optimiser that `spec` (`name`, `lr`, …) describes. Raises UserError for unknown or missing options."""
+    """The optimiser that `spec` (`name`, `lr`, …) describes. Raises UserError for unknown, missing or impossible options."""
     options = dict(spec)
     name = options.pop("name", None)
     if name is None:
         raise UserError(f"the optimiser of {player!r} has no name; there are {', '.join(OPTIMIZERS)}")
-    return call(choose(OPTIMIZERS, name, what="optimiser"), options, parameters, where="train.optimizer")
+    try:
+        return call(choose(OPTIMIZERS, name, what="optimiser"), options, parameters, where="train.optimizer")
+    except ValueError as error:  # torch checks ranges: a learning rate below 0, a beta above 1
+        raise UserError(f"train.optimizer of {player!r}: {error}") from error
