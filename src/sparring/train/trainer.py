@@ -17,7 +17,7 @@ from sparring.core.regularize import clip_gradients, clip_weights, gradient_norm
 from sparring.core.schedules import learning_rate
 from sparring.data.dataset import Dataset
 from sparring.data.sampling import Sampler
-from sparring.errors import Interrupted, UserError
+from sparring.errors import Interrupted, UserError, nearest
 from sparring.recipe import Recipe, Regularize
 from sparring.run import Run
 from sparring.train import checkpoint as files
@@ -90,6 +90,10 @@ class Trainer:
         self.state = State(micro_batches=options.micro_batches)
         self.sampler = Sampler(len(data), options.batch_size, options.seed, rank=engine.rank, world=engine.world)
         self.players = {name: self._player(name, module) for name, module in game.players().items()}
+        for name in options.players.keys() - self.players.keys():
+            raise UserError(
+                f"train.players.{name}: this game has no such player{nearest(name, self.players)}; there are {', '.join(self.players)}"
+            )
         self.average = Average(game.averaged(), options.ema.half_life, options.ema.warmup)
         self.guard = FiniteGuard(engine.device)
         self.stop = Stop()
