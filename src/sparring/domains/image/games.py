@@ -26,16 +26,21 @@ from sparring.nn.mlp import VectorDiscriminator
 from sparring.recipe import Recipe, Section
 
 
-class ModelOptions(Section):
-    """The recipe's `model` section."""
+class NetworkOptions(Section):
+    """What the `model` section of every recipe has."""
 
     latent: int = pydantic.Field(100, ge=1)
-    latent_distribution: Latent = "normal"
-    conditional: bool = pydantic.Field(False, description="samples are drawn for a label; the data must have labels")
     generator: dict[str, Any] = {"name": "dcgan"}
     discriminator: dict[str, Any] = {"name": "dcgan"}
     initialize: dict[str, Any] = {"name": "normal"}
     spectral_norm: list[Literal["generator", "discriminator"]] = []
+
+
+class ModelOptions(NetworkOptions):
+    """`model` of an adversarial game."""
+
+    latent_distribution: Latent = "normal"
+    conditional: bool = pydantic.Field(False, description="samples are drawn for a label; the data must have labels")
 
 
 class ImageGame(AdversarialGame):
@@ -84,7 +89,7 @@ class ImageGame(AdversarialGame):
 class AuxiliaryClassifierOptions(ModelOptions):
     """`model` of the auxiliary-classifier game."""
 
-    conditional: bool = True
+    conditional: Literal[True] = True
     classifier_weight: float = pydantic.Field(1.0, ge=0)
 
 
@@ -234,7 +239,7 @@ class CodeLoss(Section):
     options: dict[str, Any] = {}
 
 
-class AutoencoderOptions(ModelOptions):
+class AutoencoderOptions(NetworkOptions):
     """`model` of the adversarial autoencoder: `discriminator` is the encoder's body, `codes` judges the codes."""
 
     latent: int = pydantic.Field(16, ge=1)
@@ -325,7 +330,7 @@ class Encoder(nn.Module):
         return self.head(self.body.features(images))  # type: ignore[operator]
 
 
-def head(discriminator: nn.Module, size: int, options: ModelOptions) -> nn.Module:
+def head(discriminator: nn.Module, size: int, options: NetworkOptions) -> nn.Module:
     """A linear head on a discriminator's features."""
     linear = nn.Linear(discriminator.feature_count, size)  # type: ignore[arg-type]
     initialize(linear, options.initialize)
@@ -350,7 +355,7 @@ def label_weights(spec: DataSpec) -> dict[str, float]:
 
 
 def build(
-    role: str, table: Mapping[str, type[nn.Module]], spec: Mapping[str, Any], options: ModelOptions, *args: Any
+    role: str, table: Mapping[str, type[nn.Module]], spec: Mapping[str, Any], options: NetworkOptions, *args: Any
 ) -> nn.Module:
     """A network by name, initialised, spectrally normalised where the recipe says so."""
     own = dict(spec)
