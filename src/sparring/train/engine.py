@@ -34,7 +34,7 @@ class Engine:
         self.precision = choose_precision(precision, accelerator)
         # cuBLAS reads this once, when CUDA starts; without it some reductions differ from run to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # its greetings are not for our users
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its greetings are not for our users
         # Workers of a multi-process CPU run share the cores; Fabric's script launcher starts the same command again.
         strategy = "ddp" if devices * nodes > 1 else "auto"
         try:
@@ -118,12 +118,14 @@ class Engine:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process goes first (and fills a cache), then the others."""
+        """The main process goes first (and fills a cache), then the others, also where it fails: they see for themselves."""
         if not self.main:
             self.barrier()
-        yield
-        if self.main:
-            self.barrier()
+        try:
+            yield
+        finally:
+            if self.main:
+                self.barrier()
 
     def close(self) -> None:
         """Leave the process group, so that the interpreter can end quietly."""
