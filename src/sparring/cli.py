@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -49,6 +50,12 @@ class PrecisionChoice(StrEnum):
     BF16 = "bf16"
     HALF = "16"
 
+
+# What the system refuses because of the path that the user gave, or for want of room.
+MENDABLE = {
+    errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS, errno.ENOSPC,
+    errno.EDQUOT,
+}  # fmt: skip
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `sparring train` made.")]
 Json = Annotated[
@@ -286,6 +293,10 @@ def main() -> None:
         # Whoever read our output has gone (`sparring recipes | head`): nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _end("", 141)
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        _end(f"error: {error.filename}: {error.strerror}", 2)
     except Exception as error:
         _usage_error(error)
 
@@ -298,7 +309,8 @@ def _usage_error(error: Exception) -> NoReturn:
         _end("interrupted", 130)
     show: Callable[[], str] | None = getattr(error, "format_message", None)
     if show is not None:
-        _end(f"error: {' '.join(show().split())}", 2)
+        text = " ".join(show().split())  # empty where a command without arguments has shown its help
+        _end(f"error: {text}" if text else "", 2)
     raise error
 
 
@@ -379,7 +391,7 @@ def _tell(text: str) -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    if message:
+    if message and os.environ.get("LOCAL_RANK", "0") == "0":  # what is wrong for one process is so for its helpers
         _tell(message)
     sys.stdout.flush()
     # Not sys.exit: a worker of a multi-process run must not wait here for processes that have already gone.
