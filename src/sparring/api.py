@@ -8,20 +8,22 @@ sparring.generate(result.run, count=16, out="samples.png", format="sheet")
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec, Game
+from sparring.core.options import choose
 from sparring.domains import Domain, open_domain
 from sparring.errors import Interrupted, UserError, nearest
 from sparring.recipe import Recipe, differences, load_recipe
 from sparring.run import Run
-from sparring.train.checkpoint import Checkpoint, list_checkpoints, newest_good
+from sparring.train.checkpoint import Checkpoint, Damaged, list_checkpoints, newest_good
 from sparring.train.engine import Engine, choose_device, seed_everything
 from sparring.train.follow import Evaluation, Recording, SampleSheets
 from sparring.train.progress import Progress
@@ -198,12 +200,16 @@ def load(run: str | Path, *, checkpoint: str | int = "best", device: str = "auto
     domain = open_domain(recipe.domain)
     game = domain.build_game(recipe, spec)
     game.to(torch.device(choose_device(device)))
-    weights = find_checkpoint(opened, checkpoint).tensors("weights")
+    with _readable():
+        weights = find_checkpoint(opened, checkpoint).tensors("weights")
     for name, module in game.averaged().items():
         prefix = f"{name}."
-        module.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        )
+        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        if _shapes(own) != _shapes(module.state_dict()):
+            raise UserError(
+                f"{run}: the weights do not fit the {name} that its recipe.yaml describes: has the file been changed?"
+            )
+        module.load_state_dict(own)
     return Trained(game.eval(), domain, recipe, spec)
 
 
@@ -247,7 +253,8 @@ def find_checkpoint(run: Run, which: str | int) -> Checkpoint:
     if which == "last":
         return there[-1]
     if which == "best":
-        best = there[-1].state()["state"]["best"].get("step", there[-1].step)
+        with _readable():
+            best = there[-1].state()["state"]["best"].get("step", there[-1].step)
         return next((each for each in there if each.step == best), there[-1])
     found = [each for each in there if str(each.step) == str(which)]
     if not found:
@@ -330,6 +337,8 @@ def _play(
     """Introduce the domain to the trainer, and play."""
     say = _say(quiet or not engine.main)
     domain = open_domain(recipe.domain)
+    if recipe.evaluate.metric is not None:
+        choose(domain.metrics, recipe.evaluate.metric, what="metric")  # an unknown one must not end a long training
     with engine.main_first(), _reading(quiet or not engine.main) as reading:
         data = domain.open_data(recipe.data, reading)
     for name, reason in data.broken[:10]:
@@ -339,25 +348,25 @@ def _play(
 
     seed_everything(recipe.train.seed)
     game = domain.build_game(recipe, data.spec)
-    if data.spec.classes and not game.conditions:
-        say(f"the data has {len(data.spec.classes)} classes, which the recipe {recipe.name!r} does not use")
     if weights:
         _take_weights(game, weights, say)
-    if run and resume_from:
-        if run.read_spec()[1] != data.fingerprint:
-            raise UserError(
-                f"{run.folder}: the data {recipe.data.get('source')!r} has changed since the run began; use `sparring finetune` for new data"
-            )
-        if engine.main:
-            run.write_recipe(recipe)
-    elif run and engine.main:
-        Run.create(run.folder, recipe, data.spec, data.fingerprint)
+    if run and resume_from and run.read_spec()[1] != data.fingerprint:
+        raise UserError(
+            f"{run.folder}: the data {recipe.data.get('source')!r} has changed since the run began; use `sparring finetune` for new data"
+        )
 
     silent = quiet or not engine.main
     progress = Progress(recipe.train.steps, minutes=recipe.train.minutes, quiet=silent)
     trainer = Trainer(game, data, recipe, engine, run, say=_say(True) if silent else progress.note)
     if run is None:
         return _rehearse(trainer)
+    # Only now, when nothing is left that the user must mend: a run folder that cannot be trained is in the way.
+    if engine.main and resume_from:
+        run.write_recipe(recipe)
+    elif engine.main:
+        Run.create(run.folder, recipe, data.spec, data.fingerprint)
+    if data.spec.classes and not game.conditions:
+        say(f"the data has {len(data.spec.classes)} classes, which the recipe {recipe.name!r} does not use")
     listeners = [
         Evaluation(domain.measure, recipe),
         SampleSheets(lambda samples, path: domain.show(samples, data.spec, path), recipe),
@@ -446,7 +455,8 @@ def _rehearse(trainer: Trainer) -> TrainResult:
 
 def _take_weights(game: Game, checkpoint: Checkpoint, say: Say) -> None:
     own = game.state_dict()
-    there = checkpoint.tensors("game")
+    with _readable():
+        there = checkpoint.tensors("game")
     fitting = {key: value for key, value in there.items() if key in own and own[key].shape == value.shape}
     if not fitting:
         raise UserError(
@@ -458,6 +468,19 @@ def _take_weights(game: Game, checkpoint: Checkpoint, say: Say) -> None:
         f"took {len(fitting)} of {len(own)} tensors from {checkpoint.folder}"
         + (f"; these start fresh: {', '.join(fresh[:8])}" if fresh else "")
     )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """A damaged checkpoint is nothing to go back from here: the user chooses another."""
+    try:
+        yield
+    except Damaged as damage:
+        raise UserError(f"{damage}; choose another with --checkpoint") from damage
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}
 
 
 def _free_folder(name: str) -> Path:

@@ -21,6 +21,8 @@ class Domain(ABC):
 
     name: str
     games: Mapping[str, type[Game]]
+    metrics: Mapping[str, Callable[..., float]]
+    """What `measure` knows; lower is better."""
     formats: Sequence[str]
     """What `save` can write, the default first."""
 

@@ -30,6 +30,7 @@ class ImageDomain(Domain):
 
     name = "image"
     games = GAMES
+    metrics = METRICS
     formats = ("png", "npz", "sheet")
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
