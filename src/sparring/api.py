@@ -360,6 +360,8 @@ def _play(
     trainer = Trainer(game, data, recipe, engine, run, say=_say(True) if silent else progress.note)
     if run is None:
         return _rehearse(trainer)
+    if resume_from:
+        trainer.load(resume_from)
     # Only now, when nothing is left that the user must mend: a run folder that cannot be trained is in the way.
     if engine.main and resume_from:
         run.write_recipe(recipe)
@@ -373,8 +375,6 @@ def _play(
     ]
     recording = Recording(run, progress, lambda: _summary(trainer, recipe).plain())
     trainer.listeners = [*listeners, recording]
-    if resume_from:
-        trainer.load(resume_from)
     try:
         with progress:
             trainer.train()
