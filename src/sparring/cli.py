@@ -282,7 +282,9 @@ def prepare(
 def main() -> None:
     """The entry point: turns what went wrong into one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        # Commands return nothing; what comes back is the exit code that Typer made of a Ctrl-C.
+        if code := app(standalone_mode=False):
+            _end("interrupted", code)
     except UserError as error:
         _end(f"error: {error}", 2)
     except Interrupted as interruption:
