@@ -458,7 +458,7 @@ def _take_weights(game: Game, checkpoint: Checkpoint, say: Say) -> None:
     with _readable():
         there = checkpoint.tensors("game")
     fitting = {key: value for key, value in there.items() if key in own and own[key].shape == value.shape}
-    if not fitting:
+    if not any(name in fitting for name, _ in game.named_parameters()):
         raise UserError(
             f"{checkpoint.folder}: none of its weights fits the new networks; are the image size and the recipe the same?"
         )

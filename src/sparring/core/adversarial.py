@@ -80,7 +80,9 @@ class AdversarialGame(Game):
         self.classes = tuple(label_weights or ())
         self.conditional = len(self.classes) > 0
         self.joint = not any(isinstance(module, BATCH_NORMS) for module in discriminator.modules())
-        self.register_buffer("label_weights", torch.tensor([*(label_weights or {}).values()], dtype=torch.float32))
+        # The data says this anew whenever a game is built: a fine-tuned run must not inherit it.
+        frequencies = torch.tensor([*(label_weights or {}).values()], dtype=torch.float32)
+        self.register_buffer("label_weights", frequencies, persistent=False)
         # Share of logits on the right side, smoothed: `turns.balance` decides by it, so it must survive a restart.
         self.register_buffer("accuracy", torch.tensor(0.75))
 
