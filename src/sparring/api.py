@@ -242,7 +242,7 @@ def generate(
         if out
         else Path(run) / {"png": "generated", "sheet": "generated.png"}.get(chosen, f"generated.{chosen}")
     )
-    return trained.domain.save(trained.generate(count, seed=seed, label=label), trained.spec, target, chosen)
+    return trained.domain.save(trained.generate(count, seed=seed, label=label), trained.game.conditions, target, chosen)
 
 
 def find_checkpoint(run: Run, which: str | int) -> Checkpoint:
@@ -371,7 +371,7 @@ def _play(
         say(f"the data has {len(data.spec.classes)} classes, which the recipe {recipe.name!r} does not use")
     listeners = [
         Evaluation(domain.measure, recipe),
-        SampleSheets(lambda samples, path: domain.show(samples, data.spec, path), recipe),
+        SampleSheets(lambda samples, path: domain.show(samples, game.conditions, path), recipe),
     ]
     recording = Recording(run, progress, lambda: _summary(trainer, recipe).plain())
     trainer.listeners = [*listeners, recording]
@@ -412,7 +412,7 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
                 "classes": list(data.spec.classes),
                 "broken": [list(each) for each in data.broken],
             },
-            "best": state.best,
+            "best": state.best.get("step"),
             "recoveries": state.recoveries,
         },
     )

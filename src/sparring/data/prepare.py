@@ -165,9 +165,7 @@ def _write_folder(
         pass
 
 
-def _write_npz(
-    file: Path, source: ImageSource, count: int, images: Iterator[tuple[int, NDArray[np.uint8]]]
-) -> None:
+def _write_npz(file: Path, source: ImageSource, count: int, images: Iterator[tuple[int, NDArray[np.uint8]]]) -> None:
     labels: list[str] = []
     everything = np.empty(0, np.uint8)
     filled = 0

@@ -90,7 +90,9 @@ def open_shards(reference: str, folder: Path) -> ShardSource:
         if manifest["format"] != _FORMAT:
             raise ValueError(f"its format is {manifest['format']!r}")
         if manifest["version"] != _VERSION:
-            raise UserError(f"{reference}: shards of version {manifest['version']}; update sparring, or prepare them again")
+            raise UserError(
+                f"{reference}: shards of version {manifest['version']}; update sparring, or prepare them again"
+            )
         files = [(str(file["name"]), int(file["images"])) for file in manifest["files"]]
         height, width, channels = (int(length) for length in manifest["shape"])
         labels = _read_labels(folder, manifest, sum(count for _, count in files))
@@ -98,7 +100,9 @@ def open_shards(reference: str, folder: Path) -> ShardSource:
             raise ValueError("its list of files makes no sense")
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         reason = " ".join(str(error).split())[:80]
-        raise UserError(f"{reference}: {MANIFEST} or its labels are damaged ({reason}); prepare the data again") from error
+        raise UserError(
+            f"{reference}: {MANIFEST} or its labels are damaged ({reason}); prepare the data again"
+        ) from error
     missing = [name for name, _ in files if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{reference}: {missing[0]} is missing; copy the folder again, whole")
@@ -107,7 +111,12 @@ def open_shards(reference: str, folder: Path) -> ShardSource:
 
 
 def write_shards(
-    folder: Path, images: Iterable[NDArray[np.uint8]], labels: Iterable[str], source: str, *, shard_bytes: int = SHARD_BYTES
+    folder: Path,
+    images: Iterable[NDArray[np.uint8]],
+    labels: Iterable[str],
+    source: str,
+    *,
+    shard_bytes: int = SHARD_BYTES,
 ) -> int:
     """Write images (H, W, C) of one shape as shards into an existing folder; returns their number.
 

@@ -35,11 +35,11 @@ class Domain(ABC):
         """The training data that the recipe's `data` section describes. Raises UserError."""
 
     @abstractmethod
-    def show(self, samples: Batch, spec: DataSpec, path: Path) -> None:
-        """Write samples as one picture, for the eye."""
+    def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
+        """Write samples as one picture, for the eye; conditions: the names of their `label` numbers."""
 
     @abstractmethod
-    def save(self, samples: Iterable[Batch], spec: DataSpec, out: Path, form: str) -> list[Path]:
+    def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
         """Write samples in one of `formats`; returns what was written. Raises UserError."""
 
     @abstractmethod

@@ -54,3 +54,21 @@ def resize(x: Tensor, size: Size) -> Tensor:
 def bounded(size: Size, limit: int) -> Size:
     """`size`, each side at most `limit`."""
     return min(size[0], limit), min(size[1], limit)
+
+
+def folded(size: Size, patch: int) -> Size:
+    """The size of maps whose every position stands for `patch` × `patch` pixels of an image of `size`."""
+    return -(-size[0] // patch), -(-size[1] // patch)
+
+
+def fold(x: Tensor, patch: int) -> Tensor:
+    """Patches of an image become channels: (N, C, H, W) → (N, C·patch², ⌈H/patch⌉, ⌈W/patch⌉), zeros beyond the edge."""
+    if patch == 1:
+        return x
+    height, width = x.shape[-2:]
+    return F.pixel_unshuffle(F.pad(x, (0, -width % patch, 0, -height % patch)), patch)
+
+
+def unfold(x: Tensor, patch: int, size: Size) -> Tensor:
+    """The inverse of `fold`: (N, C·patch², …) → (N, C, *size)."""
+    return x if patch == 1 else F.pixel_shuffle(x, patch)[..., : size[0], : size[1]]

@@ -107,7 +107,5 @@ def _project(thumbnails: NDArray[np.uint8], among: NDArray[np.int64], seed: int)
     sample = normalised(thumbnails[np.sort(rng.permutation(among)[:4096])])
     wanted = min(_DIRECTIONS, *sample.shape)
     _, _, directions = randomized_svd(sample, wanted, random_state=seed)
-    parts = [
-        normalised(thumbnails[among[start : start + 4096]]) @ directions.T for start in range(0, len(among), 4096)
-    ]
+    parts = [normalised(thumbnails[among[start : start + 4096]]) @ directions.T for start in range(0, len(among), 4096)]
     return np.concatenate(parts)

@@ -31,8 +31,7 @@ def outliers(scan: Scan, names: list[str], among: NDArray[np.int64], seed: int) 
     farthest = [place for place in np.argsort(-z, kind="stable")[:most].tolist() if z[place] > ROBUST_Z]
     reason = "far from all others: robust z {:.1f}, where " + f"{ROBUST_Z:g} is the limit"
     return [
-        Finding("outlier", names[among[place]], int(among[place]), reason.format(z[place]), False)
-        for place in farthest
+        Finding("outlier", names[among[place]], int(among[place]), reason.format(z[place]), False) for place in farthest
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparring.core.game import Batch, DataSpec
+from sparring.core.game import Batch
 from sparring.core.options import choose, validate
 from sparring.data.dataset import Dataset
 from sparring.domains.domain import Domain, Progress
@@ -41,16 +41,16 @@ class ImageDomain(Domain):
         """Decode into the cache, or find it there."""
         return open_images(ImageOptions(**validate(ImageOptions, options, where="data")), progress=progress)
 
-    def show(self, samples: Batch, spec: DataSpec, path: Path) -> None:
-        """One sheet; samples of known classes are sorted, a row a class."""
+    def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
+        """One sheet; where each condition is there equally often, a row each, with its name."""
         images, label = samples["data"], samples.get("label")
-        columns = None
-        if label is not None and (rows := _rows_by_class(label)) is not None:
+        columns, names = None, None
+        if label is not None and (rows := _rows_by_condition(label)) is not None:
             order, columns = rows
-            images = images[order]
-        save_png(sheet(images, columns=columns), path)
+            images, names = images[order], [conditions[number] for number in label[order][::columns].tolist()]
+        save_png(sheet(images, columns=columns, labels=names), path)
 
-    def save(self, samples: Iterable[Batch], spec: DataSpec, out: Path, form: str) -> list[Path]:
+    def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
         """`png`: a folder of files; `npz`: one array file `images` uint8 (N, H, W, C) and `labels`; `sheet`: one picture."""
         if form == "png":
             paths: list[Path] = []
@@ -61,7 +61,7 @@ class ImageDomain(Domain):
         images = torch.cat([batch["data"] for batch in batches])
         labels = torch.cat([batch["label"] for batch in batches]) if "label" in batches[0] else None
         if form == "sheet":
-            self.show(Batch(data=images) if labels is None else Batch(data=images, label=labels), spec, out)
+            self.show(Batch(data=images) if labels is None else Batch(data=images, label=labels), conditions, out)
         else:
             _save_npz(out, images, labels)
         return [out]
@@ -87,8 +87,8 @@ class ImageDomain(Domain):
         return prepare_images(open_source(source), out, progress=progress, **options)
 
 
-def _rows_by_class(label: Tensor) -> tuple[Tensor, int] | None:
-    """An order that puts each class into a row of its own, where all classes are equally often there."""
+def _rows_by_condition(label: Tensor) -> tuple[Tensor, int] | None:
+    """An order that puts each condition into a row of its own, and the rows' length."""
     counts = label.bincount()
     counts = counts[counts > 0]
     if len(counts) < 2 or not bool((counts == counts[0]).all()):

@@ -40,7 +40,9 @@ class ModelOptions(NetworkOptions):
     """`model` of an adversarial game."""
 
     latent_distribution: Latent = "normal"
-    conditional: bool = pydantic.Field(False, description="samples are drawn for a label; the data must have labels")
+    conditional: bool | Literal["auto"] = pydantic.Field(
+        False, description="samples are drawn for a label, which the data must have; auto: where the data has labels"
+    )
 
 
 class ImageGame(AdversarialGame):
@@ -52,6 +54,8 @@ class ImageGame(AdversarialGame):
     def from_recipe(cls, recipe: Recipe, spec: DataSpec) -> Self:
         """Build the networks that `model` names. Raises UserError, e.g. for a conditional game on data without labels."""
         options = cls.options_model(**validate(cls.options_model, recipe.model, where="model"))
+        if options.conditional == "auto":
+            options.conditional = bool(spec.classes)
         if options.conditional and not spec.classes:
             raise UserError(
                 f"recipe {recipe.name!r} draws samples for labels, but the data has none: use class sub-folders or a CSV, or another recipe"

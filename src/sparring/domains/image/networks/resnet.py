@@ -12,7 +12,7 @@ from sparring.nn.basis import DiscriminativeBasis, GenerativeBasis
 from sparring.nn.condition import Condition, Head, append_label, required
 from sparring.nn.discriminator import Discriminator
 from sparring.nn.layers import doubling, require_dropout, require_positive
-from sparring.nn.resample import Size, ladder, resize
+from sparring.nn.resample import Size, fold, folded, ladder, resize, unfold
 from sparring.nn.residual import InvertedResidual, he_normal_
 
 
@@ -20,19 +20,23 @@ class ResnetGenerator(nn.Module):
     """Latent (N, latent) → image (N, *shape), unbounded as in the paper: it learns the range [−1, 1] from the data.
 
     A label becomes an embedding as long as the latent, beside it.
-    width: channels at the image's size. max_width: the most channels of any stage; none: 8 × width.
+    width: channels at the largest stage. max_width: the most channels of any stage; none: 8 × width.
     blocks: residual blocks a stage. group_size: channels per group of the 3×3 convolutions, 16 as in the paper; 0: one
     group, which a CPU takes three times as long for at width 64.
+    patch: the last layer writes so many pixels a side from each position, so that no stage works at the image's full
+    size, which costs as much as all others together; 1, as in the paper, up to 16 pixels, beyond that 2. None: by size.
     """
 
     def __init__(
         self, shape: tuple[int, int, int], latent: int, classes: int,
-        *, width: int = 64, max_width: int | None = None, blocks: int = 2, group_size: int = 16,
+        *, width: int = 64, max_width: int | None = None, blocks: int = 2, group_size: int = 16, patch: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        require_positive(width=width, max_width=max_width, blocks=blocks)
+        require_positive(width=width, max_width=max_width, blocks=blocks, patch=patch)
         self.classes = classes
-        sizes = ladder(shape[1], shape[2])
+        self.size = (shape[1], shape[2])
+        self.patch = patch or usual_patch(self.size)
+        sizes = ladder(*folded(self.size, self.patch))
         widths = doubling(width, len(sizes), max_width)[::-1]
         depth = blocks * len(sizes)
 
@@ -43,7 +47,7 @@ class ResnetGenerator(nn.Module):
             stages += [match_channels(before, after), Resize(size)]
             stages += [InvertedResidual(after, depth=depth, group_size=group_size) for _ in range(blocks)]
         self.stages = nn.Sequential(*stages)
-        self.to_image = nn.Conv2d(widths[-1], shape[0], 1)
+        self.to_image = nn.Conv2d(widths[-1], shape[0] * self.patch**2, 1)
         self.initialize_own()
 
     def initialize_own(self) -> None:
@@ -56,7 +60,7 @@ class ResnetGenerator(nn.Module):
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         if self.embedding is not None:
             latent = torch.cat([latent, self.embedding(required(label, self.classes))], dim=1)
-        return self.to_image(self.stages(self.basis(latent)))
+        return unfold(self.to_image(self.stages(self.basis(latent))), self.patch, self.size)
 
 
 class ResnetDiscriminator(Discriminator):
@@ -67,17 +71,18 @@ class ResnetDiscriminator(Discriminator):
 
     def __init__(
         self, shape: tuple[int, int, int], classes: int,
-        *, width: int = 64, max_width: int | None = None, blocks: int = 2, group_size: int = 16,
+        *, width: int = 64, max_width: int | None = None, blocks: int = 2, group_size: int = 16, patch: int | None = None,
         condition: Condition = "projection", dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(classes, condition)
-        require_positive(width=width, max_width=max_width, blocks=blocks)
+        require_positive(width=width, max_width=max_width, blocks=blocks, patch=patch)
         require_dropout(dropout)
-        sizes = ladder(shape[1], shape[2])[::-1]
+        self.patch = patch or usual_patch((shape[1], shape[2]))
+        sizes = ladder(*folded((shape[1], shape[2]), self.patch))[::-1]
         widths = doubling(width, len(sizes), max_width)
         depth = blocks * len(sizes)
 
-        self.from_image = nn.Conv2d(shape[0] + self.label_inputs, widths[0], 1)
+        self.from_image = nn.Conv2d((shape[0] + self.label_inputs) * self.patch**2, widths[0], 1)
         stages: list[nn.Module] = []
         for before, after, size in zip(widths, [*widths[1:], widths[-1]], [*sizes[1:], sizes[-1]], strict=True):
             stages += [InvertedResidual(before, depth=depth, group_size=group_size) for _ in range(blocks)]
@@ -94,8 +99,13 @@ class ResnetDiscriminator(Discriminator):
         initialize_without_norms(self)
 
     def features(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        x = self.from_image(append_label(x, label, self.label_inputs))
+        x = self.from_image(fold(append_label(x, label, self.label_inputs), self.patch))
         return self.dropout(self.basis(self.stages(x)))
+
+
+def usual_patch(size: Size) -> int:
+    """1 for images of at most 16 pixels a side, otherwise 2."""
+    return 1 if max(size) <= 16 else 2
 
 
 class Resize(nn.Module):
