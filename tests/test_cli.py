@@ -273,6 +273,16 @@ def test_a_strangers_run_imports_no_foreign_code_without_trust(
     assert "foreign" not in sys.modules
 
 
+def test_a_name_that_no_module_can_have_is_not_imported_either(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "for-eign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edit_recipe(plain, lambda values: values["model"]["generator"].update(name="for-eign:Thing"))
+    assert "write module:Name" in sparring("generate", plain, *CPU).error
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_batch_that_the_processes_cannot_share_is_the_users_error() -> None:
     from sparring.data.sampling import Sampler
     from sparring.errors import UserError

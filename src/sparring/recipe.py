@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from sparring.core.options import explain
+from sparring.core.options import explain, is_reference
 from sparring.errors import UserError, nearest
 
 PACKAGED = Path(__file__).parent / "domains"
@@ -147,7 +147,7 @@ class Recipe(Section):
         """The `module:Name` references in this recipe: code that runs only when the user passes the recipe on purpose."""
         # Everything that names a thing of code, optimisers and metrics too; `data` names places (`hf:mnist`) only.
         named = [self.domain, self.game, self.model, self.loss, self.train.model_dump(), self.evaluate.metric]
-        return sorted({value for value in _strings(named) if _is_reference(value)})
+        return sorted({value for value in _strings(named) if is_reference(value)})
 
 
 def load_recipe(reference: str | Path) -> Recipe:
@@ -253,11 +253,6 @@ def _strings(value: Any) -> Iterable[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _strings(inner)
-
-
-def _is_reference(value: str) -> bool:
-    module, colon, name = value.partition(":")
-    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def _package_folder(package: str) -> Path | None:

@@ -34,11 +34,19 @@ def choose(table: Mapping[str, Any], name: str, *, what: str) -> Any:
 
 def load_object(reference: str, *, what: str) -> Any:
     """Import `module:Name`. Raises UserError where it cannot be found."""
+    if not is_reference(reference):
+        raise UserError(f"cannot load {what} {reference!r}: write module:Name")
     module, _, attribute = reference.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"cannot load {what} {reference!r}: {error}") from error
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is `module:Name`, which is all that `load_object` imports: what asks for trust must ask of no less."""
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def resolve(function: Callable[..., Any], options: Mapping[str, Any], *, where: str) -> dict[str, Any]:
