@@ -61,9 +61,12 @@ class Checkpoint:
     def state(self) -> dict[str, Any]:
         """The content of `state.json`. Raises Damaged."""
         try:
-            return json.loads((self.folder / "state.json").read_text())
+            content = json.loads((self.folder / "state.json").read_text())
         except (OSError, ValueError) as error:
             raise Damaged(f"{self.folder}: state.json cannot be read: {error}") from error
+        if not isinstance(content, dict) or "files" not in content:
+            raise Damaged(f"{self.folder}: state.json is not what was written")
+        return content
 
     def verify(self) -> None:
         """Compare every file with its checksum. Raises Damaged."""
@@ -144,9 +147,10 @@ def prune_checkpoints(root: Path, keep: int, best: int | None) -> None:
     """Remove all but the newest `keep` checkpoints and the best one, and what a killed process left unfinished."""
     for checkpoint in list_checkpoints(root)[:-keep]:
         if checkpoint.step != best:
-            # Its state file goes first: a removal that is cut short must not look like a checkpoint.
-            (checkpoint.folder / "state.json").unlink(missing_ok=True)
-            shutil.rmtree(checkpoint.folder, ignore_errors=True)
+            # Its name goes first: a removal that is cut short must neither look like a checkpoint nor stay for ever.
+            old = root / f".{checkpoint.folder.name}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            checkpoint.folder.rename(old)
     for leftover in [*root.glob(".step-*.tmp"), *root.glob(".step-*.old")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
