@@ -69,7 +69,7 @@ Sets = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=0, help="How many steps to train.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="The one seed that governs everything.")]
-Out = Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder to make. [default: runs/RECIPE-N]")]
+Out = Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder to make. Default: runs/RECIPE-N.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 Devices = Annotated[int, typer.Option(min=1, help="How many devices (on CPU: processes) on each node.")]
 Nodes = Annotated[int, typer.Option(min=1, help="How many machines.")]
@@ -91,7 +91,7 @@ def train(
         str | None,
         typer.Option(
             metavar="SOURCE",
-            help="digits, a folder, a zip or tar, MNIST IDX, .npz/.npy, CSV/JSON, hf:NAME. [default: the recipe's]",
+            help="digits, a folder, a zip or tar, MNIST IDX, .npz/.npy, CSV/JSON, hf:NAME. Default: the recipe's.",
         ),
     ] = None,
     out: Out = None,
@@ -126,7 +126,7 @@ def resume(
     run: RunFolder,
     steps: Annotated[int | None, typer.Option(min=0, help="A new total number of steps.")] = None,
     device: DeviceOption = Device.AUTO,
-    devices: Annotated[int | None, typer.Option(min=1, help="As many as before. [default: as before]")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="As many as before. Default: as before.")] = None,
     nodes: Nodes = 1,
     trust: Trust = False,
     json: Json = False,
@@ -168,7 +168,7 @@ def generate(
     run: RunFolder,
     count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 64,
     out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="File or folder to write. [default: in the run folder]")
+        Path | None, typer.Option(metavar="PATH", help="File or folder to write. Default: in the run folder.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same samples.")] = 0,
     label: Annotated[str | None, typer.Option(metavar="L", help="A class name, for conditional recipes.")] = None,
@@ -177,7 +177,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="png|npz|sheet",
-            help="png: a file a sample; npz: one array file; sheet: one picture. [default: by PATH's ending, else png]",
+            help="png: a file a sample; npz: one array file; sheet: one picture. Default: by PATH's ending, else png.",
         ),
     ] = None,
     device: DeviceOption = Device.AUTO,
@@ -253,10 +253,10 @@ def check(
 def prepare(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The data set; it is never changed.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new data set to write.")],
-    size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Resize to this. [default: as it is]")] = None,
+    size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Resize to this. Default: as it is.")] = None,
     fit: Annotated[str, typer.Option(metavar="crop|pad|stretch", help="How to reach another shape.")] = "crop",
     channels: Annotated[
-        int | None, typer.Option(min=1, max=4, help="1 grey, 2 grey+alpha, 3 RGB, 4 RGBA. [default: as it is]")
+        int | None, typer.Option(min=1, max=4, help="1 grey, 2 grey+alpha, 3 RGB, 4 RGBA. Default: as it is.")
     ] = None,
     clean: Annotated[
         bool, typer.Option("--clean", help="Leave out what `data check` would remove; it is copied to OUT-quarantine.")
