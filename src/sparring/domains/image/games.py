@@ -328,6 +328,7 @@ class Encoder(nn.Module):
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.body, self.head = body, head
+        body.head = nn.Identity()  # the one for logits, which would never learn
 
     def forward(self, images: Tensor) -> Tensor:
         """The code."""
