@@ -160,6 +160,16 @@ def test_an_npz_holds_numbers_and_the_names_of_classes(messy: Path, tmp_path: Pa
         assert arrays["classes"][arrays["labels"][-1]] == "zero"
 
 
+def test_an_npz_reads_back_with_the_names_of_its_classes(tmp_path: Path) -> None:
+    for value, name in enumerate(["cats/a.png", "cats/b.png", "dogs/a.png"]):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(png(np.full((8, 8), value, np.uint8)))
+    prepare_images(open_source(str(tmp_path / "photos")), tmp_path / "photos.npz", format="npz")
+    again = open_source(str(tmp_path / "photos.npz"))
+    assert again.labels == ["cats", "cats", "dogs"]
+    assert pixels(again)[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
 def test_images_of_different_sizes_need_a_size_for_arrays(messy: Path, tmp_path: Path) -> None:
     (messy / "0" / "big.png").write_bytes(png(np.eye(50, dtype=np.uint8) * 255))
     for out, format in ((tmp_path / "x.npz", "npz"), (tmp_path / "x", "shards")):

@@ -236,6 +236,49 @@ def test_npz_arrays_are_found_by_their_usual_names(tmp_path: Path, keys: tuple[s
     assert open_source(f"{tmp_path}/a.npz").labels == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([1, 0, 1], ["cats", "dogs"]),
+        ([1.0, 0.0, 1.0], ["cats", "dogs", "never seen"]),
+        ([[0, 1], [1, 0], [0, 1]], [b"cats", b"dogs"]),
+        ([True, False, True], ["cats", "dogs"]),
+        (["dogs", "cats", "dogs"], ["of no use", "to texts"]),
+    ],
+    ids=["numbers", "whole floats", "one-hot", "booleans", "texts"],
+)
+def test_the_classes_of_an_npz_name_its_labels(tmp_path: Path, labels: list[object], classes: list[object]) -> None:
+    np.savez(tmp_path / "a.npz", images=STACK, labels=np.array(labels), classes=np.array(classes))
+    assert open_source(f"{tmp_path}/a.npz").labels == ["dogs", "cats", "dogs"]
+
+
+def test_classes_that_are_numbers_name_nothing(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=STACK, labels=np.array([3, 5, 3]), classes=np.array([3, 5]))
+    assert open_source(f"{tmp_path}/a.npz").labels == ["3", "5", "3"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 1, 2], ["cats", "dogs"], "labels from 0 to 2 do not number the 2 names in `classes`"),
+        ([0, -1, 1], ["cats", "dogs"], "labels from -1 to 1 .* from 0 to 1$"),
+        ([0.5, 1, 1], ["cats", "dogs"], "labels of float64 do not number the names in `classes`: .* whole numbers"),
+        ([0, np.nan, 1], ["cats", "dogs"], "whole numbers"),
+        ([0, 1, 1], ["cats", "cats"], "names each class once"),
+        ([0, 1, 1], [["cats", "dogs"]], r"`classes` \(1, 2\)"),
+        ([0, 0, 0], "cats", r"`classes` \(\) is not a list"),
+        ([0, 1], ["cats", "dogs"], "one for each"),
+    ],
+)
+def test_labels_that_have_no_name_in_classes_are_refused(
+    tmp_path: Path, labels: list[float], classes: object, message: str
+) -> None:
+    np.savez(tmp_path / "a.npz", images=STACK, labels=np.array(labels), classes=np.array(classes))
+    with pytest.raises(UserError, match=message) as caught:
+        open_source(f"{tmp_path}/a.npz")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_float_image_that_is_not_finite_is_broken(tmp_path: Path) -> None:
     values = STACK / 255
     values[1, 0, 0] = np.nan

@@ -26,6 +26,7 @@ from sparring.errors import UserError
 
 IMAGE_KEYS = ("data", "images", "x", "x_train", "train_images", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "y_train", "train_labels", "targets")
+CLASS_KEY = "classes"  # names of classes, which whole-number labels count from 0
 SMALL = 64 * 2**20  # bytes up to which an array is hashed whole
 
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, struct.error, zlib.error, zipfile.BadZipFile, MemoryError)
@@ -74,23 +75,25 @@ def open_digits() -> ArraySource:
 def open_array(reference: str, file: Path, labels_file: Path | None = None) -> ArraySource:
     """Open a .npy or .npz file of images (N, H, W), (N, H, W, C) or (N, C, H, W), C in 1..4.
 
-    The arrays of an .npz are found by the names in IMAGE_KEYS and LABEL_KEYS. A last axis of 1..4 is taken as channels
-    before a second one is. labels_file: an .npy of N labels, or a table with N rows, for an .npy.
-    Raises UserError where the arrays are not images.
+    The arrays of an .npz are found by the names in IMAGE_KEYS and LABEL_KEYS; a text array CLASS_KEY (K,) gives labels
+    that are numbers 0..K-1 their names. A last axis of 1..4 is taken as channels before a second one is. labels_file: an
+    .npy of N labels, or a table with N rows, for an .npy.
+    Raises UserError where the arrays are not images, or the labels do not fit them or the names.
     """
+    classes = None
     if file.suffix.lower() == ".npz":
         arrays = _read_npz(reference, file)
         images = _pick(arrays, IMAGE_KEYS)
         if images is None:
             found = ", ".join(arrays) or "none"
             raise UserError(f"{reference}: no array named {', '.join(IMAGE_KEYS)}; it holds {found}: rename the images")
-        labels = _pick(arrays, LABEL_KEYS)
+        labels, classes = _pick(arrays, LABEL_KEYS), _pick(arrays, [CLASS_KEY])
     else:
         images = _read_npy(file)
         labels = _read_labels(labels_file) if labels_file else None
     shaped = _channels_last(reference, images)
     lowest = _check_range(reference, shaped)
-    names = _label_names(reference, labels, len(shaped))
+    names = _label_names(reference, labels, len(shaped), classes)
     return ArraySource(reference, shaped, names, _fingerprint(file, shaped, names), lowest)
 
 
@@ -129,7 +132,7 @@ def _read_npz(reference: str, file: Path) -> dict[str, NDArray[Any]]:
     """The arrays that matter. Objects are refused: to read them is to run what the file says."""
     try:
         with np.load(file, allow_pickle=False) as archive:
-            wanted = {key.lower() for key in (*IMAGE_KEYS, *LABEL_KEYS)}
+            wanted = {key.lower() for key in (*IMAGE_KEYS, *LABEL_KEYS, CLASS_KEY)}
             keys = [key for key in archive.files if key.lower() in wanted]
             if not any(key.lower() in IMAGE_KEYS for key in keys):
                 return dict.fromkeys(archive.files, np.empty(0))
@@ -189,8 +192,10 @@ def _check_range(reference: str, images: NDArray[Any]) -> float:
     return lowest
 
 
-def _label_names(reference: str, labels: NDArray[Any] | None, count: int) -> list[str]:
-    """Labels (N,), (N, 1) or one-hot (N, K) as text."""
+def _label_names(
+    reference: str, labels: NDArray[Any] | None, count: int, classes: NDArray[Any] | None = None
+) -> list[str]:
+    """Labels (N,), (N, 1) or one-hot (N, K) as text: the names in `classes` where they are numbers and it is text."""
     if labels is None:
         return []
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -201,9 +206,26 @@ def _label_names(reference: str, labels: NDArray[Any] | None, count: int) -> lis
         raise UserError(f"{reference}: labels of shape {labels.shape} for {count} images: there must be one for each")
     if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
         labels = labels.astype(np.int64)
-    if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8", "replace")
-    return [str(label) for label in labels.tolist()]
+    if classes is not None and classes.dtype.kind in "US" and labels.dtype.kind not in "US":
+        return _class_names(reference, labels, _decoded(classes))
+    return [str(label) for label in _decoded(labels).tolist()]
+
+
+def _class_names(reference: str, labels: NDArray[Any], classes: NDArray[Any]) -> list[str]:
+    """The name of each label (N,), a place in `classes` (K,)."""
+    if classes.ndim != 1 or len(np.unique(classes)) < len(classes):
+        raise UserError(f"{reference}: `{CLASS_KEY}` {classes.shape} is not a list that names each class once")
+    whole = f"they must be whole numbers from 0 to {len(classes) - 1}"
+    if labels.dtype.kind not in "iub":
+        raise UserError(f"{reference}: labels of {labels.dtype} do not number the names in `{CLASS_KEY}`: {whole}")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        seen = f"labels from {labels.min()} to {labels.max()}"
+        raise UserError(f"{reference}: {seen} do not number the {len(classes)} names in `{CLASS_KEY}`: {whole}")
+    return list(classes[labels.astype(np.int64)].tolist())
+
+
+def _decoded(texts: NDArray[Any]) -> NDArray[Any]:
+    return np.char.decode(texts, "utf-8", "replace") if texts.dtype.kind == "S" else texts
 
 
 def _read_labels(file: Path) -> NDArray[Any]:
