@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from sparring.data.check import check_images
 from sparring.data.naming import file_stems
 from sparring.data.prepare import prepare_images
 from sparring.data.shards import open_shards, write_shards
@@ -124,6 +125,21 @@ def test_without_clean_only_unreadable_images_are_left_out_and_named(messy: Path
     assert set(result.unreadable) == {"0/bomb.png", "0/empty.png", "0/text.jpg", "7/truncated.png"}
     assert result.unreadable["0/empty.png"] == "the file is empty"
     assert not (tmp_path / "out-quarantine").exists()
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_clean_removes_exactly_what_the_check_says_to_remove(messy: Path, tmp_path: Path, labels: bool) -> None:
+    digits = open_source("digits")
+    digits.labels[5], digits.labels[9] = "0", "1"
+    for source in (digits, open_source(str(messy))):
+        report = check_images(source)
+        said = {finding.index for finding in report.findings if finding.remove}
+        if not labels:
+            said -= {finding.index for finding in report.findings if finding.kind == "label_issue"}
+        result = prepare_images(source, tmp_path / str(len(source)), clean=True, labels=labels)
+        assert result.written == len(source) - len(said)
+        removed = json.loads((result.quarantine / "findings.json").read_text()) if result.quarantine else []
+        assert {record["index"] for record in removed} == said
 
 
 def test_clean_takes_wrong_labels_out_only_with_labels(tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def prepare_images(
 
     size: of the new images, a side or (H, W); None keeps theirs. fit: "crop" fills it, "pad" adds black, "stretch".
     channels: 1 grey, 2 grey+alpha, 3 RGB, 4 RGBA; None keeps theirs.
-    clean: leave out what `check_images` says to remove, and with `labels` what is probably mislabelled; copies go to
-    `<out>-quarantine/<kind>/`, the reasons to `findings.json` there.
+    clean: leave out what `check_images` says to remove; copies go to `<out>-quarantine/<kind>/`, the reasons to
+    `findings.json` there. labels: whether that takes in what is probably mislabelled; without, labels are not checked.
     format: "folder" (PNG files, in class folders where labelled), "npz" (one file; takes the memory of the whole set,
     as reading it does) or "shards" (memory-mapped, for sets of any size); the last two need images of one shape.
     progress: called with (images done, images to do); cleaning goes through all images once more.
@@ -103,7 +103,7 @@ def prepare_images(
         during = (lambda done, _: progress(done, total)) if progress else None
         result.report = check_images(source, checks=checks, progress=during, seed=seed)
         for finding in result.report.findings:
-            if finding.remove or finding.kind == "label_issue":
+            if finding.remove:
                 removed.setdefault(finding.index, finding)
         result.removed = dict(Counter(finding.kind for finding in removed.values()))
     kept = [index for index in range(len(source)) if index not in removed]

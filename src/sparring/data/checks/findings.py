@@ -27,7 +27,7 @@ class Finding:
     kind: one of KINDS.
     name, index: the image, as its source names and numbers it.
     reason: one line for a person.
-    remove: whether cleaning leaves the image out; the others are for a person to judge.
+    remove: whether cleaning leaves the image out, with a copy in the quarantine; the others are for a person to judge.
     related: the name of the image that is kept instead, where there is one.
     suggestion: the label that fits better, where there is one.
     """
