@@ -22,7 +22,7 @@ from shell import TINY
 from sparring.api import TrainResult, find_checkpoint
 from sparring.errors import UserError
 from sparring.run import Run
-from sparring.train.checkpoint import Checkpoint, Damaged, list_checkpoints
+from sparring.training.checkpoint import Checkpoint, Damaged, list_checkpoints
 
 KEYS = {**TINY, "train.ema.half_life": 100, "train.checkpoint_every": 2, "train.log_every": 1}
 
@@ -323,7 +323,7 @@ def test_loading_a_run_imports_nothing_that_it_names(
     (tmp_path / "stranger.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     file = run / "recipe.yaml"
-    file.write_text(file.read_text().replace("name: dcgan\n    norm", "name: stranger:Net\n    norm", 1))
+    file.write_text(file.read_text().replace("name: dcgan\n    width", "name: stranger:Net\n    width", 1))
     with pytest.raises(UserError, match=r"code from outside the package \(stranger:Net\)"):
         sparring.load(run)
     assert "stranger" not in sys.modules

@@ -23,7 +23,7 @@ from shell import TINY, Ended, sets, sparring
 from sparring import api, cli
 from sparring.errors import Interrupted
 from sparring.recipe import load_recipe, named_recipes
-from sparring.train.checkpoint import list_checkpoints
+from sparring.training.checkpoint import list_checkpoints
 
 CPU = ("--device", "cpu")
 TRAIN_KEYS = {

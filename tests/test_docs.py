@@ -21,7 +21,6 @@ from sparring.core.adversarial import LossOptions
 from sparring.core.game import Batch, DataSpec
 from sparring.core.initialize import INITIALIZERS
 from sparring.core.losses import LOSSES, keywords
-from sparring.core.options import choose
 from sparring.core.penalties import PENALTIES
 from sparring.core.schedules import SCHEDULES, learning_rate
 from sparring.data.archive import ARCHIVES
@@ -39,10 +38,11 @@ from sparring.domains.image.games import (
 )
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.nn.mlp import VectorDiscriminator
+from sparring.options import choose
 from sparring.recipe import Evaluate, Player, Recipe, Section, Train, load_recipe, named_recipes
 from sparring.run import Run
-from sparring.train import checkpoint
-from sparring.train.optimizers import OPTIMIZERS, build_optimizer
+from sparring.training import checkpoint
+from sparring.training.optimizers import OPTIMIZERS, build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -16,7 +16,7 @@ from shell import Ended
 from shell import sparring as shell
 from sparring.domains import domain
 from sparring.recipe import Recipe, load_recipe, named_recipes
-from sparring.train.checkpoint import Checkpoint, list_checkpoints
+from sparring.training.checkpoint import Checkpoint, list_checkpoints
 
 CPU = ("--device", "cpu")
 

@@ -15,7 +15,22 @@ ALL = sorted(named_recipes())
 
 
 def test_the_recipes_a_newcomer_asks_for_are_there() -> None:
-    asked = ["gan", "dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "sngan", "rgan", "cgan", "acgan", "infogan", "aae", "multires", "default"]
+    asked = [
+        "gan",
+        "dcgan",
+        "lsgan",
+        "wgan",
+        "wgan-gp",
+        "dragan",
+        "sngan",
+        "rgan",
+        "cgan",
+        "acgan",
+        "infogan",
+        "aae",
+        "multires",
+        "default",
+    ]
     assert set(asked) <= set(ALL)
 
 

@@ -239,7 +239,7 @@ def check(
 ) -> None:
     """Find what is wrong with a data set: broken files, duplicates, blanks, outliers, wrong labels."""
     from sparring import api
-    from sparring.train.progress import reading_bar
+    from sparring.training.progress import reading_bar
 
     with reading_bar("checking") as progress:
         report = api.check_data(source, progress=progress)
@@ -266,7 +266,7 @@ def prepare(
 ) -> None:
     """Resize, crop, convert, clean and write a data set anew, in files or in a fast format."""
     from sparring import api
-    from sparring.train.progress import reading_bar
+    from sparring.training.progress import reading_bar
 
     with reading_bar("preparing") as progress:
         result = api.prepare_data(
@@ -281,6 +281,8 @@ def prepare(
 
 def main() -> None:
     """The entry point: turns what went wrong into one line and an exit code."""
+    # `module:Class` may lie beside the user. Last, so that nothing there can take a library's place.
+    sys.path.append("")
     try:
         # Commands return nothing; what comes back is the exit code that Typer made of a Ctrl-C.
         if code := app(standalone_mode=False):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""The numbers of an OSError that says that no space is left."""
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pydantic
 import yaml
 
-from sparring.core.options import explain, is_reference
 from sparring.errors import UserError, nearest
+from sparring.options import explain, is_reference
 
 PACKAGED = Path(__file__).parent / "domains"
 
@@ -61,6 +61,13 @@ class Turns(Section):
     final_generator: int | None = pydantic.Field(None, ge=1)
     over: int = pydantic.Field(0, ge=0, description="steps from the first counts to the final ones; 0: all steps")
     balance: bool = pydantic.Field(False, description="choose turns by the discriminator's accuracy")
+
+    @pydantic.model_validator(mode="after")
+    def _one_rule(self) -> Turns:
+        fixed = (self.discriminator, self.generator, self.final_discriminator, self.final_generator, self.over)
+        if self.balance and fixed != (1, 1, None, None, 0):
+            raise ValueError("balance chooses the counts itself: leave them at 1")
+        return self
 
 
 class Train(Section):

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.game import Batch, Game, Losses, Turn
-from sparring.core.losses import bind, flip_labels
-from sparring.core.penalties import Played, bind_penalties
+from sparring.core.losses import bind, flip_labels, resolve_loss
+from sparring.core.penalties import Played, bind_penalties, resolve_penalties
 from sparring.core.schedules import anneal, balanced_counts, turn_counts
+from sparring.options import validate
 from sparring.recipe import Section, Turns
 
 # Batch statistics of a joint batch are not those of its halves, so such a discriminator sees real and fake apart.
@@ -34,6 +35,14 @@ class LossOptions(Section):
     instance_noise: float = pydantic.Field(0.0, ge=0, description="standard deviation of noise on D's inputs")
     instance_noise_steps: int | None = pydantic.Field(None, ge=1, description="the noise falls to 0 over so many steps")
     share_fakes: bool = pydantic.Field(True, description="G's turn plays on the samples that D's turn has just seen")
+
+    @classmethod
+    def resolve(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The section validated, the options of the loss and of its penalties filled in. Raises UserError."""
+        plain = validate(cls, values, where="loss")
+        plain["options"] = resolve_loss(plain["name"], plain["options"])
+        plain["penalties"] = resolve_penalties(plain["penalties"])
+        return plain
 
 
 Latent = Literal["normal", "uniform"]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sparring.options import call, resolve
+
 if TYPE_CHECKING:
     from sparring.recipe import Recipe
 
@@ -109,9 +111,14 @@ class Game(nn.Module):
         The default passes the recipe's `model` and `loss` sections to the constructor as keyword arguments.
         Raises UserError where the recipe asks for what cannot be.
         """
-        from sparring.core.options import call
-
         return call(cls, {**recipe.model, **recipe.loss}, where="model/loss", spec=spec)
+
+    @classmethod
+    def resolve(cls, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        """The recipe's sections `model` and `loss`, validated, with every default filled in. Raises UserError."""
+        values = resolve(cls, {**recipe.model, **recipe.loss}, where="model/loss")
+        loss = {key: values.pop(key) for key in recipe.loss}
+        return {"model": values, "loss": loss}
 
     def players(self) -> dict[str, nn.Module]:
         """Who takes turns: name → the module whose parameters that player's optimiser moves."""

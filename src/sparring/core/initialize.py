@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from sparring.core.options import choose, resolve
 from sparring.core.regularize import NORMS, TRANSPOSED, WEIGHTED
+from sparring.options import choose, resolve
 
 # Accesses after which the running estimate of a spectral norm fits weights that it has never seen; as many as PyTorch
 # takes when it builds one.

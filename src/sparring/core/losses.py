@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from sparring.core.options import choose, resolve
 from sparring.errors import UserError, nearest
+from sparring.options import choose, resolve
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,15 @@ def bind(name: str, options: Mapping[str, Any], *, where: str = "loss.options") 
         return partial(side, **bound)
 
     return AdversarialLoss(applied(loss.discriminator), applied(loss.generator), loss.relativistic)
+
+
+def resolve_loss(name: str, options: Mapping[str, Any], *, where: str = "loss.options") -> dict[str, Any]:
+    """The options of a loss with the defaults of both sides filled in. Raises UserError as `bind` does."""
+    bound = bind(name, options, where=where)
+    values: dict[str, Any] = {}
+    for side in (bound.discriminator, bound.generator):
+        values |= side.keywords  # type: ignore[attr-defined]
+    return values
 
 
 def flip_labels(real: Tensor, fake: Tensor, probability: float) -> tuple[Tensor, Tensor]:

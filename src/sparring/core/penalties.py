@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from sparring.core.losses import keywords, refuse_unknown
-from sparring.core.options import choose, resolve
 from sparring.errors import UserError
+from sparring.options import choose, resolve
 
 
 @dataclass
@@ -150,6 +150,16 @@ def bind_penalties(spec: Mapping[str, Mapping[str, Any]], *, where: str = "loss.
     Raises UserError for an unknown penalty or option (naming the nearest), a missing weight or a wrong value.
     """
     return [_bind(name, options, f"{where}.{name}") for name, options in spec.items()]
+
+
+def resolve_penalties(
+    spec: Mapping[str, Mapping[str, Any]], *, where: str = "loss.penalties"
+) -> dict[str, dict[str, Any]]:
+    """The same mapping with every default filled in. Raises UserError as `bind_penalties` does."""
+    return {
+        each.name: {"weight": each.weight, "every": each.every, **each.function.keywords}  # type: ignore[attr-defined]
+        for each in bind_penalties(spec, where=where)
+    }
 
 
 def _bind(name: str, options: Mapping[str, Any], where: str) -> LazyPenalty:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sparring.core.options import choose, resolve
 from sparring.errors import UserError
+from sparring.options import choose, resolve
 
 if TYPE_CHECKING:
     from sparring.recipe import Turns

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sparring.core.game import Batch, DataSpec, Game
-from sparring.core.options import choose
 from sparring.data.dataset import Dataset
+from sparring.options import choose
 from sparring.recipe import Recipe
 
 Progress = Callable[[int, int], None]
@@ -54,12 +54,16 @@ class Domain(ABC):
     def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
         """Write a cleaned, converted copy of a data set, with `plain()` for JSON. Raises UserError."""
 
-    def build_game(self, recipe: Recipe, spec: DataSpec) -> Game:
+    def game_class(self, recipe: Recipe) -> type[Game]:
         """The recipe's game: one of the domain's, one that another package registers, or `module:Class`.
 
-        The latter two run foreign code; callers make sure that the user wants it.
+        The latter two run foreign code; callers make sure that the user wants it. Raises UserError.
         """
         registered = {entry.name: f"{entry.module}:{entry.attr}" for entry in entry_points(group="sparring.games")}
         name = recipe.game if recipe.game in self.games else registered.get(recipe.game, recipe.game)
-        game: Game = choose(self.games, name, what="game").from_recipe(recipe, spec)
+        game: type[Game] = choose(self.games, name, what="game")
         return game
+
+    def build_game(self, recipe: Recipe, spec: DataSpec) -> Game:
+        """The game for data as `spec` says. Raises UserError where the recipe asks for what cannot be."""
+        return self.game_class(recipe).from_recipe(recipe, spec)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sparring.core.options import validate
 from sparring.domains.image.data import ImageData, ImageOptions, open_images
 from sparring.errors import UserError
+from sparring.options import validate
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from sparring.domains import open_domain
 from sparring.domains.image.games import AdversarialAutoencoder, AuxiliaryClassifierGame, InformationGame
 from sparring.errors import UserError
 from sparring.recipe import Recipe, load_recipe, named_recipes
-from sparring.train.engine import Engine, seed_everything
-from sparring.train.listener import Listener
-from sparring.train.trainer import Trainer
+from sparring.training.engine import Engine, seed_everything
+from sparring.training.listener import Listener
+from sparring.training.trainer import Trainer
 
 ALL = sorted(name for name, path in named_recipes().items() if path.parent.parent.name == "image")
 CLASSES = ("ant", "bee", "cat")

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.initialize import initialize
-from sparring.core.options import call
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.errors import UserError
 from sparring.nn.layers import has_batch_norm
+from sparring.options import call
 
 torch.set_num_threads(1)
 
@@ -223,9 +223,7 @@ def test_recipe_s_initialiser_leaves_the_resnet_its_own() -> None:
 
 
 @pytest.mark.parametrize("fusion", ["convolution", "attention", "recurrent"])
-def test_coarse_content_of_an_image_reaches_the_features_of_the_fine_stream(
-    fusion: str, discriminator: Build
-) -> None:
+def test_coarse_content_of_an_image_reaches_the_features_of_the_fine_stream(fusion: str, discriminator: Build) -> None:
     D = discriminator("multires-" + fusion, (1, 16, 16))
     x = torch.randn(2, 1, 16, 16)
     fine = slice(-4, None)  # the finest stream's features come last, `width` of them

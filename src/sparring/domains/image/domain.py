@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from sparring.core.game import Batch
-from sparring.core.options import choose, validate
 from sparring.data.dataset import Dataset
 from sparring.domains.domain import Domain, Progress
 from sparring.domains.image.data import ImageOptions, open_images
@@ -20,6 +19,7 @@ from sparring.domains.image.show import save_images, save_png, sheet, to_uint8
 from sparring.files import write_whole
 from sparring.metrics.frechet import frechet_distance
 from sparring.metrics.sliced_wasserstein import sliced_wasserstein
+from sparring.options import choose, validate
 
 # In pixels in [0, 1], flattened: honest for small images, and for watching one training against itself.
 METRICS = {"sliced_wasserstein": sliced_wasserstein, "frechet": frechet_distance}

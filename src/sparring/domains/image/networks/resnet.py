@@ -24,7 +24,7 @@ class ResnetGenerator(nn.Module):
     blocks: residual blocks a stage. group_size: channels per group of the 3×3 convolutions, 16 as in the paper; 0: one
     group, which a CPU takes three times as long for at width 64.
     patch: the last layer writes so many pixels a side from each position, so that no stage works at the image's full
-    size, which costs as much as all others together; 1, as in the paper, up to 16 pixels, beyond that 2. None: by size.
+    size, which costs as much as all others together; 1 is the paper's. None: 2 for images of more than 16 pixels on both sides.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class ResnetDiscriminator(Discriminator):
 
 
 def usual_patch(size: Size) -> int:
-    """1 for images of at most 16 pixels a side, otherwise 2."""
-    return 1 if max(size) <= 16 else 2
+    """2 for images of more than 16 pixels on both sides, otherwise 1."""
+    return 2 if min(size) > 16 else 1
 
 
 class Resize(nn.Module):

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from sparring.errors import UserError
-from sparring.train import engine as module
-from sparring.train.engine import Engine, choose_device, choose_precision, deterministic, seed_everything
+from sparring.training import engine as module
+from sparring.training.engine import Engine, choose_device, choose_precision, deterministic, seed_everything
 
 
 @pytest.fixture

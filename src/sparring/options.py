@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -61,6 +61,21 @@ def resolve(function: Callable[..., Any], options: Mapping[str, Any], *, where: 
 def call(function: Callable[..., Any], options: Mapping[str, Any], *args: Any, where: str, **given: Any) -> Any:
     """Call `function(*args, **given, **options)`, where the user's `options` have been validated first."""
     return function(*args, **given, **resolve(function, options, where=where))
+
+
+def resolve_named(
+    table: Mapping[str, Any], spec: Mapping[str, Any], *, what: str, where: str, beside: Iterable[str] = ()
+) -> dict[str, Any]:
+    """`{"name": …, options}` with the options validated and the defaults of what it names filled in.
+
+    beside: keys that belong to the caller and are left as they are. Raises UserError.
+    """
+    name = spec.get("name")
+    if name is None:
+        raise UserError(f"{where}.name is missing; there are {', '.join(sorted(table))}")
+    kept = {key: spec[key] for key in beside if key in spec}
+    own = {key: value for key, value in spec.items() if key != "name" and key not in kept}
+    return {"name": name, **resolve(choose(table, name, what=what), own, where=where), **kept}
 
 
 def validate(model: type[pydantic.BaseModel], values: Mapping[str, Any], *, where: str) -> dict[str, Any]:

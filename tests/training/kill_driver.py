@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 import sparring.data.augment
-import sparring.train.report  # noqa: F401  (with matplotlib, before the forks)
+import sparring.training.report  # noqa: F401  (with matplotlib, before the forks)
 from sparring import api
 from sparring.domains import open_domain
-from sparring.train.checkpoint import Checkpoint, list_checkpoints
+from sparring.training.checkpoint import Checkpoint, list_checkpoints
 
 # Something of every kind of state: labels, batch norm, spectral norm, noise, augmentation, lazy penalties, averages.
 RECIPE = "cgan"

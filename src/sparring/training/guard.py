@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.game import Batch, Losses, Turn
-from sparring.files import whole_folder, write_json
+from sparring.files import FULL_DISK, whole_folder, write_json
 
 MAX_RECOVERIES = 3
 
@@ -127,7 +126,7 @@ def tolerate_full_disk(warn: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL_DISK:
             raise
         warn(
             f"the disk is full ({error.filename or error.strerror}): training goes on with the last checkpoint kept; free some space"

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from sparring.core.game import Batch, Losses, Turn
-from sparring.train.checkpoint import write_tensors
-from sparring.train.guard import (
+from sparring.training.checkpoint import write_tensors
+from sparring.training.guard import (
     Diverged,
     FiniteGuard,
     Stop,

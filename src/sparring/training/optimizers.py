@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn, optim
 
-from sparring.core.options import call, choose
 from sparring.errors import UserError
+from sparring.options import call, choose
 
 Parameters = Iterable[nn.Parameter]
 

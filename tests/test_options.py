@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pydantic
 import pytest
 
-from sparring.core.options import call, choose, load_object, resolve, validate
 from sparring.errors import UserError
+from sparring.options import call, choose, load_object, resolve, validate
 from sparring.recipe import Section
 
 

@@ -17,8 +17,8 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparring.run import Run
-from sparring.train.progress import Progress
-from sparring.train.recorder import Recorder
+from sparring.training.progress import Progress
+from sparring.training.recorder import Recorder
 
 TURN = "loss/discriminator/adversarial"
 
@@ -44,7 +44,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(bytes(data)[:5] if disk.full else data)
 
-    monkeypatch.setattr("sparring.train.recorder.io.FileIO", File)
+    monkeypatch.setattr("sparring.training.recorder.io.FileIO", File)
     return disk
 
 

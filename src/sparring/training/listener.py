@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sparring.core.game import Losses, Turn
 
 if TYPE_CHECKING:
-    from sparring.train.trainer import Trainer
+    from sparring.training.trainer import Trainer
 
 
 class Listener:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparring.train.checkpoint import Checkpoint, list_checkpoints
+from sparring.training.checkpoint import Checkpoint, list_checkpoints
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
 

@@ -14,12 +14,14 @@ Nothing in it is code or can become code: tensors are safetensors, the rest is J
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, optim
 
-from sparring.files import publish_folder
+from sparring.errors import UserError
+from sparring.files import FULL_DISK, publish_folder
 
 FORMAT = 1
 Tensors = Mapping[str, Tensor]
@@ -74,6 +77,15 @@ class Checkpoint:
             path = self.folder / name
             if not path.is_file() or path.stat().st_size != size or _checksum(path) != checksum:
                 raise Damaged(f"{path}: missing or not what was written")
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """A damaged checkpoint is nothing to go back from here: the user chooses another."""
+    try:
+        yield
+    except Damaged as damage:
+        raise UserError(f"{damage}; choose another with --checkpoint") from damage
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:
@@ -136,10 +148,14 @@ def save_checkpoint(
                 work()
         except OSError as error:
             failure = error
+        full = any_process(failure is not None and failure.errno in FULL_DISK)
         if any_process(failure is not None):
             if rank == 0:
                 shutil.rmtree(temporary, ignore_errors=True)
-            raise failure or OSError("another process could not write its part of the checkpoint")
+            # Every process raises the same kind of error, so that all go on, or all end.
+            raise failure or OSError(
+                errno.ENOSPC if full else errno.EIO, "another process could not write", str(temporary)
+            )
     return Checkpoint(final)
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.errors import Interrupted, UserError
-from sparring.train.checkpoint import list_checkpoints, newest_good
-from sparring.train.listener import Listener
-from sparring.train.trainer import Trainer
+from sparring.training.checkpoint import list_checkpoints, newest_good
+from sparring.training.listener import Listener
+from sparring.training.trainer import Trainer
 from toygan import ToyGame
 
 SPEC = DataSpec((1, 8, 8), (), 1797)
@@ -239,7 +239,7 @@ def test_a_full_disk_does_not_stop_the_training_and_keeps_the_last_checkpoint(
 ) -> None:
     import errno
 
-    from sparring.train import checkpoint as files
+    from sparring.training import checkpoint as files
 
     said: list[str] = []
     trainer = make_trainer({"train.checkpoint_every": 2})

@@ -19,7 +19,7 @@ from PIL import Image
 from sparring.errors import UserError
 from sparring.files import write_whole
 from sparring.run import Run
-from sparring.train.curves import draw_curves
+from sparring.training.curves import draw_curves
 
 STRIP = 8  # sheets in the strip over time
 STRIP_SIDE, LARGE_SIDE = 260, 2000  # pixels

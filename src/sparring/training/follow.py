@@ -13,12 +13,12 @@ from sparring.core.game import Batch, Game
 from sparring.errors import UserError
 from sparring.recipe import Recipe
 from sparring.run import Run
-from sparring.train.guard import tolerate_full_disk
-from sparring.train.listener import Listener
-from sparring.train.progress import Progress
-from sparring.train.recorder import Recorder
-from sparring.train.report import write_report
-from sparring.train.trainer import Trainer
+from sparring.training.guard import tolerate_full_disk
+from sparring.training.listener import Listener
+from sparring.training.progress import Progress
+from sparring.training.recorder import Recorder
+from sparring.training.report import write_report
+from sparring.training.trainer import Trainer
 
 Measure = Callable[[str, Batch, Batch], float]
 SECONDS_BETWEEN_PAGES = 60.0  # drawing curves takes about half a second

@@ -20,9 +20,9 @@ from sparring.data.sampling import Sampler
 from sparring.errors import Interrupted, UserError, nearest
 from sparring.recipe import Recipe, Regularize
 from sparring.run import Run
-from sparring.train import checkpoint as files
-from sparring.train.engine import Engine, deterministic, seed_everything
-from sparring.train.guard import (
+from sparring.training import checkpoint as files
+from sparring.training.engine import Engine, deterministic, seed_everything
+from sparring.training.guard import (
     MAX_RECOVERIES,
     Diverged,
     FiniteGuard,
@@ -32,8 +32,8 @@ from sparring.train.guard import (
     tolerate_full_disk,
     unfinite_weights,
 )
-from sparring.train.listener import Listener
-from sparring.train.optimizers import build_optimizer
+from sparring.training.listener import Listener
+from sparring.training.optimizers import build_optimizer
 
 
 @dataclass
@@ -276,6 +276,7 @@ class Trainer:
                 "recipe": self.recipe.plain(),
                 "world": self.engine.world,
                 "precision": self.engine.precision,
+                "device": self.engine.device.type,
                 "optimizers": {name: plain for name, (_, plain) in packed.items()},
                 "scalers": {name: player.scaler.state_dict() for name, player in self.players.items() if player.scaler},
             }

@@ -16,8 +16,8 @@ from sparring.core.game import DataSpec
 from sparring.files import write_whole
 from sparring.recipe import Recipe
 from sparring.run import Run
-from sparring.train.curves import BUCKETS, _condense, draw_curves
-from sparring.train.report import write_report
+from sparring.training.curves import BUCKETS, _condense, draw_curves
+from sparring.training.report import write_report
 
 
 def _lines(count: int = 60) -> list[dict[str, Any]]:

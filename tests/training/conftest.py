@@ -14,8 +14,8 @@ from torch import Tensor
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.recipe import Recipe
 from sparring.run import Run
-from sparring.train.engine import Engine, seed_everything
-from sparring.train.trainer import Trainer
+from sparring.training.engine import Engine, seed_everything
+from sparring.training.trainer import Trainer
 from toygan import ToyGame
 
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparring.train import checkpoint as files
-from sparring.train.checkpoint import (
+from sparring.training import checkpoint as files
+from sparring.training.checkpoint import (
     Checkpoint,
     Damaged,
     list_checkpoints,
@@ -29,7 +29,7 @@ from sparring.train.checkpoint import (
     save_checkpoint,
     unpack_optimizer,
 )
-from sparring.train.optimizers import OPTIMIZERS, build_optimizer
+from sparring.training.optimizers import OPTIMIZERS, build_optimizer
 
 
 class Killed(BaseException):
@@ -59,6 +59,7 @@ def steps(root: Path) -> list[int]:
 # Whole or not there
 
 
+UNLINK = Path.unlink  # as it is outside these tests
 OPERATIONS = [
     (os, "fsync"), (Path, "rename"), (Path, "mkdir"), (Path, "write_text"), (Path, "unlink"), (shutil, "rmtree"),
     (files, "write_tensors"),
@@ -81,6 +82,9 @@ def kill_at(patch: pytest.MonkeyPatch, number: int, *, after: bool) -> list[str]
                     arguments[0].write_bytes(b'{"half')
                 if not after and name == "write_tensors":
                     arguments[0].write_bytes(b"half")
+                if not after and name == "rmtree":
+                    for file in sorted(arguments[0].glob("*.safetensors"))[:1]:
+                        UNLINK(file)
                 raise Killed
             return result
 

@@ -1,0 +1,19 @@
+"""The games that are played on images, by the names that recipes use.
+
+The plain one is `core.adversarial` with networks for images; the others add a third interest to the two players'.
+"""
+
+from __future__ import annotations
+
+from sparring.core.game import Game
+from sparring.domains.image.games.adversarial import ImageGame
+from sparring.domains.image.games.autoencoder import AdversarialAutoencoder
+from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifierGame
+from sparring.domains.image.games.information import InformationGame
+
+GAMES: dict[str, type[Game]] = {
+    "adversarial": ImageGame,
+    "auxiliary_classifier": AuxiliaryClassifierGame,
+    "information": InformationGame,
+    "adversarial_autoencoder": AdversarialAutoencoder,
+}

@@ -1,0 +1,223 @@
+"""The stage: where a domain is introduced to the trainer. Neither knows the other; they meet in a game."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparring.core.game import Game
+from sparring.domains import open_domain
+from sparring.errors import Interrupted, UserError
+from sparring.options import choose
+from sparring.recipe import Recipe
+from sparring.run import Run
+from sparring.training.checkpoint import Checkpoint, readable
+from sparring.training.engine import Engine, seed_everything
+from sparring.training.follow import Evaluation, Recording, SampleSheets
+from sparring.training.progress import Progress, reading_bar
+from sparring.training.trainer import Trainer
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class TrainResult:
+    """What a training did."""
+
+    run: str | None
+    recipe: str
+    steps: int
+    seconds: float
+    samples_per_second: float
+    seed: int
+    device: str
+    precision: str
+    losses: dict[str, float]
+    metrics: dict[str, float]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Further figures: parameters of each player, memory, predicted time, data."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-ready data."""
+        return {**{key: value for key, value in vars(self).items() if key != "facts"}, **self.facts}
+
+
+def start(
+    recipe: Recipe, weights: Checkpoint | None, out: str | Path | None, engine: Engine, *, dry_run: bool, quiet: bool
+) -> TrainResult:
+    """A new training in a new folder; `weights`: of another run, to begin with."""
+    if dry_run:
+        return play(recipe, None, engine, weights=weights, quiet=quiet)
+    folder = Path(engine.broadcast(str(out or _free_folder(recipe.name))))
+    if (folder / "recipe.yaml").exists() and engine.main:
+        raise UserError(
+            f"{folder}: already holds a run; `sparring resume {folder}` goes on with it, or choose another --out"
+        )
+    return play(recipe, Run(folder), engine, weights=weights, quiet=quiet)
+
+
+def play(
+    recipe: Recipe,
+    run: Run | None,
+    engine: Engine,
+    *,
+    weights: Checkpoint | None = None,
+    resume_from: Checkpoint | None = None,
+    quiet: bool = False,
+) -> TrainResult:
+    """Introduce the domain to the trainer, and play."""
+    say = speaker(quiet or not engine.main)
+    domain = open_domain(recipe.domain)
+    if recipe.evaluate.metric is not None:
+        choose(domain.metrics, recipe.evaluate.metric, what="metric")  # an unknown one must not end a long training
+    with engine.main_first(), _reading(quiet or not engine.main) as reading:
+        data = domain.open_data(recipe.data, reading)
+    for name, reason in data.broken[:10]:
+        say(f"skipped {name}: {reason}")
+    if len(data.broken) > 10:
+        say(f"skipped {len(data.broken) - 10} more broken samples; report.html names them all")
+
+    seed_everything(recipe.train.seed)
+    game = domain.build_game(recipe, data.spec)
+    if weights:
+        _take_weights(game, weights, say)
+    if run and resume_from and run.read_spec()[1] != data.fingerprint:
+        raise UserError(
+            f"{run.folder}: the data {recipe.data.get('source')!r} has changed since the run began; use `sparring finetune` for new data"
+        )
+
+    silent = quiet or not engine.main
+    progress = Progress(recipe.train.steps, minutes=recipe.train.minutes, quiet=silent)
+    trainer = Trainer(game, data, recipe, engine, run, say=speaker(True) if silent else progress.note)
+    if run is None:
+        return rehearse(trainer)
+    if resume_from:
+        trainer.load(resume_from)
+    # Only now, when nothing is left that the user must mend: a run folder that cannot be trained is in the way.
+    if engine.main and resume_from:
+        run.write_recipe(recipe)
+    elif engine.main:
+        Run.create(run.folder, recipe, data.spec, data.fingerprint)
+    if data.spec.classes and not game.conditions:
+        say(f"the data has {len(data.spec.classes)} classes, which the recipe {recipe.name!r} does not use")
+    listeners = [
+        Evaluation(domain.measure, recipe),
+        SampleSheets(lambda samples, path: domain.show(samples, game.conditions, path), recipe),
+    ]
+    recording = Recording(run, progress, lambda: _summary(trainer, recipe).plain())
+    trainer.listeners = [*listeners, recording]
+    try:
+        with progress:
+            trainer.train()
+    except Interrupted as interruption:
+        raise Interrupted(
+            f"{interruption}; the state is saved: `sparring resume {run.folder}` goes on"
+        ) from interruption
+    finally:
+        engine.close()
+    return _summary(trainer, recipe)
+
+
+def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
+    state, data = trainer.state, trainer.data
+    seconds = max(state.seconds, 1e-9)
+    return TrainResult(
+        run=str(trainer.run.folder) if trainer.run else None,
+        recipe=recipe.name,
+        steps=state.step,
+        seconds=round(state.seconds, 3),
+        samples_per_second=round(state.seen / seconds, 2),
+        seed=recipe.train.seed,
+        device=trainer.engine.device.type,
+        precision=trainer.engine.precision,
+        losses=trainer.read_losses(),
+        metrics=state.metrics,
+        facts={
+            "parameters": {
+                name: sum(each.numel() for each in player.parameters) for name, player in trainer.players.items()
+            },
+            "data": {
+                "source": recipe.data.get("source"),
+                "count": len(data),
+                "shape": list(data.spec.shape),
+                "classes": list(data.spec.classes),
+                "broken": [list(each) for each in data.broken],
+            },
+            "best": state.best.get("step"),
+            "recoveries": state.recoveries,
+        },
+    )
+
+
+def rehearse(trainer: Trainer) -> TrainResult:
+    """Play a step to warm up and one to measure; keep nothing."""
+    trainer.game.train()
+    trainer.play_step()
+    start = time.monotonic()
+    trainer.play_step()
+    trainer.read_losses()
+    seconds = time.monotonic() - start
+    options = trainer.recipe.train
+    cuda = trainer.engine.device.type == "cuda"
+    # Linux counts the peak of resident memory in KiB, macOS in bytes.
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    memory = torch.cuda.max_memory_allocated() if cuda else host
+    planned = options.steps
+    if options.epochs is not None:
+        in_epochs = int(options.epochs * len(trainer.data) / (trainer.sampler.position / 2))
+        planned = in_epochs if planned is None else min(planned, in_epochs)
+    predicted = None if planned is None else planned * seconds
+    if options.minutes is not None:
+        predicted = options.minutes * 60 if predicted is None else min(predicted, options.minutes * 60)
+    result = _summary(trainer, trainer.recipe)
+    result.steps, result.seconds, result.samples_per_second = 0, 0.0, round(options.batch_size / seconds, 2)
+    result.facts |= {
+        "dry_run": True,
+        "seconds_per_step": round(seconds, 5),
+        "memory_bytes": memory,
+        "predicted_seconds": predicted,
+        "planned_steps": planned,
+    }
+    return result
+
+
+def _take_weights(game: Game, checkpoint: Checkpoint, say: Say) -> None:
+    """Take over the weights that fit, and say which start fresh."""
+    own = game.state_dict()
+    with readable():
+        there = checkpoint.tensors("game")
+    fitting = {key: value for key, value in there.items() if key in own and own[key].shape == value.shape}
+    if not any(name in fitting for name, _ in game.named_parameters()):
+        raise UserError(
+            f"{checkpoint.folder}: none of its weights fits the new networks; are the image size and the recipe the same?"
+        )
+    game.load_state_dict(fitting, strict=False)
+    fresh = [key for key in own if key not in fitting]
+    say(
+        f"took {len(fitting)} of {len(own)} tensors from {checkpoint.folder}"
+        + (f"; these start fresh: {', '.join(fresh[:8])}" if fresh else "")
+    )
+
+
+def _free_folder(name: str) -> Path:
+    number = 1
+    while (folder := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return folder
+
+
+def speaker(quiet: bool) -> Say:
+    """Prints lines on standard error, or nothing."""
+    return (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+
+
+def _reading(quiet: bool) -> AbstractContextManager[Callable[[int, int], None] | None]:
+    return nullcontext(None) if quiet else reading_bar("reading the data")
