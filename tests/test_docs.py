@@ -29,13 +29,10 @@ from sparring.data.checks import duplicates, findings, labels, outliers, scan, s
 from sparring.data.decode import EXTENSIONS
 from sparring.domains import open_domain
 from sparring.domains.image.data import ImageOptions
-from sparring.domains.image.games import (
-    AutoencoderOptions,
-    AuxiliaryClassifierOptions,
-    CodeLoss,
-    InformationOptions,
-    ModelOptions,
-)
+from sparring.domains.image.games.adversarial import ModelOptions
+from sparring.domains.image.games.autoencoder import AutoencoderOptions, CodeLoss
+from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifierOptions
+from sparring.domains.image.games.information import InformationOptions
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.nn.mlp import VectorDiscriminator
 from sparring.options import choose

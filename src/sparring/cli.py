@@ -261,6 +261,12 @@ def prepare(
     clean: Annotated[
         bool, typer.Option("--clean", help="Leave out what `data check` would remove; it is copied to OUT-quarantine.")
     ] = False,
+    keep_labels: Annotated[
+        bool,
+        typer.Option(
+            "--keep-labels", help="With --clean: keep images whose labels are doubted; most are only unusual."
+        ),
+    ] = False,
     format: Annotated[str, typer.Option(metavar="folder|npz|shards", help="What to write.")] = "folder",
     json: Json = False,
 ) -> None:
@@ -270,7 +276,15 @@ def prepare(
 
     with reading_bar("preparing") as progress:
         result = api.prepare_data(
-            source, out, progress=progress, size=_size(size), fit=fit, channels=channels, clean=clean, format=format
+            source,
+            out,
+            progress=progress,
+            size=_size(size),
+            fit=fit,
+            channels=channels,
+            clean=clean,
+            labels=not keep_labels,
+            format=format,
         )
     if json:
         _print_json(result.plain())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class ImageDomain(Domain):
         save_png(sheet(images, columns=columns, labels=names), path)
 
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
-        """`png`: a folder of files; `npz`: one array file `images` uint8 (N, H, W, C) and `labels`; `sheet`: one picture."""
+        """`png`: a folder of files; `npz`: one array file `images` uint8 (N, H, W, C) and `labels`, `classes`; `sheet`: one picture."""
         if form == "png":
             paths: list[Path] = []
             for batch in samples:
@@ -63,7 +64,7 @@ class ImageDomain(Domain):
         if form == "sheet":
             self.show(Batch(data=images) if labels is None else Batch(data=images, label=labels), conditions, out)
         else:
-            _save_npz(out, images, labels)
+            _save_npz(out, images, labels, conditions)
         return [out]
 
     def measure(self, metric: str, real: Batch, fake: Batch) -> float:
@@ -96,12 +97,11 @@ def _rows_by_condition(label: Tensor) -> tuple[Tensor, int] | None:
     return label.argsort(stable=True), int(counts[0])
 
 
-def _save_npz(out: Path, images: Tensor, labels: Tensor | None) -> None:
-    import io
-
+def _save_npz(out: Path, images: Tensor, labels: Tensor | None, conditions: Sequence[str]) -> None:
     arrays = {"images": to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()}
     if labels is not None:
         arrays["labels"] = labels.cpu().numpy().astype(np.int64)
+        arrays["classes"] = np.array(conditions)
     stream = io.BytesIO()
     np.savez(stream, **arrays)  # type: ignore[arg-type]
     write_whole(out, stream.getvalue())
