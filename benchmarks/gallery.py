@@ -38,37 +38,28 @@ class Exhibit:
     title: str = ""
 
 
+FUSION = "model.generator.fusion={0} model.discriminator.fusion={0}"
 EXHIBITS = (
-    Exhibit("default", digits=600, mnist=1000),
-    Exhibit("gan", digits=12000, mnist=8000),
-    Exhibit("dcgan", digits=4000, mnist=1500),
-    Exhibit("lsgan", digits=4000, mnist=1500),
-    Exhibit("wgan", digits=3000, mnist=1000),
-    Exhibit("wgan-gp", digits=600, mnist=500),
-    Exhibit("dragan", digits=3000, mnist=1000),
-    Exhibit("sngan", digits=4000, mnist=1500),
-    Exhibit("rgan", digits=4000, mnist=1500),
-    Exhibit("cgan", digits=4000, mnist=1500),
+    Exhibit("default", digits=1500, mnist=800),
+    Exhibit("gan", digits=12000, mnist=6000),
+    Exhibit("dcgan", digits=4000, mnist=1000),
+    Exhibit("lsgan", digits=4000, mnist=1000),
+    Exhibit("wgan", digits=3000, mnist=700),
+    Exhibit("wgan-gp", digits=1500, mnist=300),
+    Exhibit("dragan", digits=5000, mnist=800),
+    Exhibit("sngan", digits=1500, mnist=400),
+    Exhibit("rgan", digits=4000, mnist=1000),
+    Exhibit("cgan", digits=4000, mnist=1000),
+    Exhibit("cgan", 4000, 1000, ("model.discriminator.condition=projection",), title="cgan-projection"),
+    Exhibit("acgan", digits=3000, mnist=1000),
+    Exhibit("infogan", digits=3000, mnist=1000),
+    Exhibit("aae", digits=8000, mnist=6000),
+    Exhibit("multires", 1000, 400, (), ("train.batch_size=32",)),
     Exhibit(
-        "cgan", digits=4000, mnist=1500, keys=("model.discriminator.condition=projection",), title="cgan-projection"
-    ),
-    Exhibit("acgan", digits=4000, mnist=1500),
-    Exhibit("infogan", digits=4000, mnist=1500),
-    Exhibit("aae", digits=10000, mnist=8000),
-    Exhibit("multires", digits=600, mnist=600),
-    Exhibit(
-        "multires",
-        digits=600,
-        mnist=250,
-        keys=("model.generator.fusion=attention", "model.discriminator.fusion=attention"),
-        title="multires-attention",
+        "multires", 500, 200, (*FUSION.format("attention").split(),), ("train.batch_size=32",), "multires-attention"
     ),
     Exhibit(
-        "multires",
-        digits=600,
-        mnist=250,
-        keys=("model.generator.fusion=recurrent", "model.discriminator.fusion=recurrent"),
-        title="multires-recurrent",
+        "multires", 500, 300, (*FUSION.format("recurrent").split(),), ("train.batch_size=32",), "multires-recurrent"
     ),
 )
 COMMON = ("evaluate.metric=sliced_wasserstein", "train.checkpoint_every=500", "train.keep=1", "train.sample_every=500")
@@ -143,7 +134,7 @@ def train(exhibit: Exhibit, name: str, source: str, threads: int) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     Image.open(sheet).save(PICTURES / f"{run.name}.png", optimize=True)
     figures["keys"] = list(exhibit.keys) + list(exhibit.mnist_keys if name == "mnist" else ())
-    facts.write_text(json.dumps({"exhibit": title(exhibit), "data": name, **figures}))
+    facts.write_text(json.dumps({"exhibit": title(exhibit), "set": name, **figures}))
 
 
 def write_page(threads: int) -> None:
@@ -151,7 +142,7 @@ def write_page(threads: int) -> None:
     found = {}
     for path in RUNS.glob("*/gallery.json"):
         facts = json.loads(path.read_text())
-        found[facts["exhibit"], facts["data"]] = facts
+        found[facts["exhibit"], facts["set"]] = facts
     lines = [
         "# Gallery",
         "",
@@ -197,7 +188,7 @@ def batch(facts: dict[str, object]) -> str:
     import yaml
 
     recipe = yaml.safe_load(
-        (ROOT / "runs" / "gallery" / f"{facts['exhibit']}-{facts['data']}" / "recipe.yaml").read_text()
+        (ROOT / "runs" / "gallery" / f"{facts['exhibit']}-{facts['set']}" / "recipe.yaml").read_text()
     )
     return str(recipe["train"]["batch_size"])
 

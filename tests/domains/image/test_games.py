@@ -175,7 +175,7 @@ PAPERS: dict[str, dict[str, Any]] = {
         "batch_size": 64, "penalties": {"wgan_gp": {"weight": 10.0}}, "clip_weights": None,
     },
     "dragan": {"loss": "non_saturating", "penalties": {"dragan": {"weight": 10.0}}, "turns": (1, 1)},
-    "sngan": {"loss": "hinge", "optimizer": ADAM},
+    "sngan": {"loss": "hinge", "turns": (5, 1), "optimizer": {"name": "adam", "lr": 2e-4, "betas": [0.0, 0.9]}},
     "rgan": {"loss": "relativistic_average"},
     "cgan": {"loss": "non_saturating"},
     "acgan": {"loss": "non_saturating", "optimizer": ADAM},
