@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint gallery clean
 
 demo: $(VENV)/.demo
-	@$(BIN)/python -m sparring train default --out $$(mktemp -d runs/demo-XXXXXX 2>/dev/null || (mkdir -p runs && mktemp -d runs/demo-XXXXXX))
+	@$(BIN)/python -m sparring train default
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadgroup

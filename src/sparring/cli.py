@@ -82,6 +82,23 @@ Trust = Annotated[
 CheckpointOption = Annotated[str, typer.Option(metavar="best|last|STEP", help="Which checkpoint.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sparring import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def sparring(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train, sample and measure generative adversarial networks."""
+
+
 @app.command()
 def train(
     recipe: Annotated[
