@@ -39,28 +39,26 @@ class Exhibit:
 
 
 FUSION = "model.generator.fusion={0} model.discriminator.fusion={0}"
+HALF = ("model.generator.width=32", "model.discriminator.width=32")
+SMALL_BATCH = ("train.batch_size=32",)
 EXHIBITS = (
     Exhibit("default", digits=1500, mnist=800),
     Exhibit("gan", digits=12000, mnist=6000),
-    Exhibit("dcgan", digits=4000, mnist=1000),
-    Exhibit("lsgan", digits=4000, mnist=1000),
-    Exhibit("wgan", digits=3000, mnist=700),
-    Exhibit("wgan-gp", digits=1500, mnist=300),
-    Exhibit("dragan", digits=5000, mnist=800),
-    Exhibit("sngan", digits=1500, mnist=400),
-    Exhibit("rgan", digits=4000, mnist=1000),
-    Exhibit("cgan", digits=4000, mnist=1000),
-    Exhibit("cgan", 4000, 1000, ("model.discriminator.condition=projection",), title="cgan-projection"),
-    Exhibit("acgan", digits=3000, mnist=1000),
-    Exhibit("infogan", digits=3000, mnist=1000),
+    Exhibit("dcgan", 4000, 3000, mnist_keys=HALF),
+    Exhibit("lsgan", 4000, 3000, mnist_keys=HALF),
+    Exhibit("wgan", 3000, 1500, mnist_keys=HALF),
+    Exhibit("wgan-gp", 1500, 600, mnist_keys=HALF),
+    Exhibit("dragan", 5000, 2000, mnist_keys=HALF),
+    Exhibit("sngan", 1500, 1200, mnist_keys=HALF),
+    Exhibit("rgan", 4000, 3000, mnist_keys=HALF),
+    Exhibit("cgan", 4000, 3000, mnist_keys=HALF),
+    Exhibit("cgan", 4000, 3000, ("model.discriminator.condition=projection",), HALF, "cgan-projection"),
+    Exhibit("acgan", 3000, 3000, mnist_keys=HALF),
+    Exhibit("infogan", 3000, 3000, mnist_keys=HALF),
     Exhibit("aae", digits=8000, mnist=6000),
-    Exhibit("multires", 1000, 400, (), ("train.batch_size=32",)),
-    Exhibit(
-        "multires", 500, 200, (*FUSION.format("attention").split(),), ("train.batch_size=32",), "multires-attention"
-    ),
-    Exhibit(
-        "multires", 500, 300, (*FUSION.format("recurrent").split(),), ("train.batch_size=32",), "multires-recurrent"
-    ),
+    Exhibit("multires", 1000, 400, (), SMALL_BATCH),
+    Exhibit("multires", 500, 200, (*FUSION.format("attention").split(),), SMALL_BATCH, "multires-attention"),
+    Exhibit("multires", 500, 300, (*FUSION.format("recurrent").split(),), SMALL_BATCH, "multires-recurrent"),
 )
 COMMON = ("evaluate.metric=sliced_wasserstein", "train.checkpoint_every=500", "train.keep=1", "train.sample_every=500")
 
