@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sparring.core.adversarial import has_batch_norm
 from sparring.errors import UserError
 from sparring.nn.attention import MultiHeadAttention, maps, position_code, tokens
 from sparring.nn.basis import DiscriminativeBasis, GenerativeBasis
 from sparring.nn.condition import Head, append_label
 from sparring.nn.conv_recurrent import ConvGRU
 from sparring.nn.fusion import FUSIONS
-from sparring.nn.layers import doubling, has_batch_norm, norm_layer
+from sparring.nn.layers import doubling, norm_layer
 from sparring.nn.mlp import MLP, VectorDiscriminator
 from sparring.nn.resample import ladder, resize, rung_kernel
 from sparring.nn.residual import InvertedResidual

@@ -19,9 +19,6 @@ from sparring.core.schedules import anneal, balanced_counts, turn_counts
 from sparring.options import validate
 from sparring.recipe import Section, Turns
 
-# Batch statistics of a joint batch are not those of its halves, so such a discriminator sees real and fake apart.
-BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
-
 
 class LossOptions(Section):
     """The recipe's `loss` section."""
@@ -88,7 +85,8 @@ class AdversarialGame(Game):
         self.penalties = bind_penalties(loss.penalties)
         self.classes = tuple(label_weights or ())
         self.conditional = len(self.classes) > 0
-        self.joint = not any(isinstance(module, BATCH_NORMS) for module in discriminator.modules())
+        # Statistics of a joint batch are not those of its halves: batch norm must see real and fake apart.
+        self.joint = not has_batch_norm(discriminator)
         # The data says this anew whenever a game is built: a fine-tuned run must not inherit it.
         frequencies = torch.tensor([*(label_weights or {}).values()], dtype=torch.float32)
         self.register_buffer("label_weights", frequencies, persistent=False)
@@ -244,3 +242,8 @@ class AdversarialGame(Game):
         accuracy = ((real > middle).float().mean() + (fake <= middle).float().mean()) / 2
         self.accuracy.lerp_(accuracy, 0.1)
         return {"real_logit": real.mean(), "fake_logit": fake.mean(), "accuracy": accuracy}
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a sample's output depends on the other samples of its batch."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())

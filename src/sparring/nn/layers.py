@@ -6,7 +6,6 @@ import math
 from typing import Literal
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from sparring.errors import UserError
 
@@ -27,11 +26,6 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     if norm == "none":
         return nn.Identity()
     return nn.GroupNorm(1 if norm == "layer" else math.gcd(8, channels), channels)
-
-
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a sample's output depends on the other samples of its batch."""
-    return any(isinstance(part, _BatchNorm) for part in module.modules())
 
 
 def doubling(width: int, count: int, max_width: int | None = None) -> list[int]:

@@ -78,13 +78,6 @@ def test_broken_images_are_named(tmp_path: Path) -> None:
     assert [name for name, _ in data.broken] == ["bad.png"]
 
 
-def test_labels_are_drawn_as_often_as_the_data_has_them(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", x=np.zeros((10, 4, 4), np.uint8), y=np.array([0] * 9 + [1]))
-    data = open_images(ImageOptions(source=f"{tmp_path}/a.npz", cache=str(tmp_path)))
-    drawn = data.sample_labels(10000, torch.Generator().manual_seed(0))
-    assert 0.08 < drawn.float().mean() < 0.12
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

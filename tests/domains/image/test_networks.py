@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sparring.core.adversarial import has_batch_norm
 from sparring.core.initialize import initialize
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.errors import UserError
-from sparring.nn.layers import has_batch_norm
 from sparring.options import call
 
 torch.set_num_threads(1)

@@ -131,12 +131,6 @@ class ImageData:
             batch["label"] = self._gather(self._labels, indices)
         return batch
 
-    def sample_labels(self, count: int, rng: torch.Generator | None = None) -> Tensor:
-        """Labels (count,) as often as the data has each: int64, on the CPU. Raises ValueError without labels."""
-        if self._labels is None:
-            raise ValueError("the data has no labels")
-        return torch.multinomial(torch.tensor(self.spec.extra["label_counts"]).float(), count, True, generator=rng)
-
     def _gather(self, values: Tensor, indices: Tensor) -> Tensor:
         chosen = values.index_select(0, indices.to(values.device))
         if chosen.device == self._device:
