@@ -1,0 +1,158 @@
+"""Meter: real samples in a feature space, and everything that can be measured against them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparring.core.game import Batch
+from sparring.errors import UserError, nearest
+from sparring.metrics.figure import Features, Figure
+from sparring.metrics.halves import half_intervals
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number, and facts that belong to it alone (its floor, the same number of the real samples, …)."""
+
+    number: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Values = Mapping[str, Value | float]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A computation that gives one or several figures.
+
+    figures: the name of each → whether higher is better.
+    compute: (real, fake, seed) → the figures. Each side is a Batch with `features` (N, D) and, where there are,
+        `logits` (N, K), `label` (N,) numbers into the data's classes, `data` the samples themselves.
+    needs: which of these it cannot do without, on both sides; `pairs` for sides whose n-th samples belong together.
+    most: take no more samples of a side than this, e.g. for measures on whole images.
+    usual: measured unless others are asked for.
+    note: what it says, in a few words.
+    """
+
+    figures: Mapping[str, bool]
+    compute: Callable[[Batch, Batch, int], Values]
+    needs: tuple[str, ...] = ("features",)
+    most: int | None = None
+    usual: bool = False
+    note: str = ""
+
+
+class Meter:
+    """Measures samples against fixed real ones.
+
+    features: the space. measures: what can be measured, by name. real: samples as `data` (and `label`), or already
+    described. facts: what goes with every figure, e.g. the reference and the seed.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        measures: Mapping[str, Measure],
+        real: Batch,
+        *,
+        seed: int = 0,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.features, self.measures, self.seed = features, measures, seed
+        self.real = self.describe(real)
+        self.facts = {"seed": seed, "resizer": features.resizer, **(facts or {})}
+
+    def describe(self, samples: Batch) -> Batch:
+        """Samples with their features (and logits) beside them."""
+        return samples if "features" in samples else Batch({**samples, **self.features(samples)})
+
+    def able(self, fake: Batch, *, paired: bool = False) -> list[str]:
+        """The measures for which both sides have what they need."""
+        there = (self.real.keys() & fake.keys()) | ({"pairs"} if paired else set())
+        return [name for name, measure in self.measures.items() if set(measure.needs) <= there]
+
+    def values(self, fake: Batch, name: str) -> dict[str, Value]:
+        """The figures of one measure, without intervals."""
+        return self._compute(self.measures[name], self.real, self.describe(fake))
+
+    def figures(
+        self, fake: Batch, name: str, *, resamples: int = 100, seconds: float = 60.0, wanted: Iterable[str] | None = None
+    ) -> dict[str, Figure]:
+        """The figures of one measure, each with a 95 % interval.
+
+        seconds: how long the resampling may take; it gets coarser to fit, and is left out where not even that fits.
+        wanted: only these of the measure's figures.
+        """
+        measure, fake = self.measures[name], self.describe(fake)
+        real, fake = _first(self.real, measure.most), _first(fake, measure.most)
+        start = time.monotonic()
+        values = self._compute(measure, real, fake)
+        # A half-sample costs about half of the whole or less. Few steps, so that a machine's mood rarely decides.
+        affordable = seconds / max(1e-6, time.monotonic() - start)
+        count = next((each for each in (resamples, 40, 10) if each <= min(resamples, affordable)), 0)
+        paired = "pairs" in measure.needs
+
+        def compute(left: Batch, right: Batch) -> dict[str, float]:
+            return {key: value.number for key, value in self._compute(measure, left, right).items()}
+
+        intervals = half_intervals(
+            compute, {key: value.number for key, value in values.items()}, real, fake, resamples=count, seed=self.seed, paired=paired
+        )  # fmt: skip
+        chosen = values.keys() if wanted is None else [key for key in values if key in set(wanted)]
+        return {
+            key: Figure(
+                metric=key,
+                value=values[key].number,
+                features=self.features.name if "features" in measure.needs or "logits" in measure.needs else "samples",
+                real=real.count,
+                fake=fake.count,
+                interval=intervals.get(key),
+                higher_is_better=measure.figures[key],
+                facts={**self.facts, "resamples": count, **values[key].facts},
+            )
+            for key in chosen
+        }
+
+    def _compute(self, measure: Measure, real: Batch, fake: Batch) -> dict[str, Value]:
+        got = measure.compute(real, fake, self.seed)
+        return {key: value if isinstance(value, Value) else Value(float(value)) for key, value in got.items()}
+
+
+def measure_of(measures: Mapping[str, Measure], figure: str) -> str:
+    """The measure that gives a figure. Raises UserError with the nearest name."""
+    for name, measure in measures.items():
+        if figure in measure.figures:
+            return name
+    known = [key for measure in measures.values() for key in measure.figures]
+    raise UserError(f"unknown metric {figure!r}{nearest(figure, known)}; there are {', '.join(known)}")
+
+
+def choose_measures(measures: Mapping[str, Measure], wanted: str | Iterable[str] | None) -> dict[str, list[str]]:
+    """Measure → the figures wanted of it.
+
+    wanted: figure or measure names, a comma-separated text of them, `all`, or None for the usual ones. Raises UserError.
+    """
+    if wanted is None:
+        return {name: list(measure.figures) for name, measure in measures.items() if measure.usual}
+    names = [part.strip() for part in wanted.split(",") if part.strip()] if isinstance(wanted, str) else list(wanted)
+    if names == ["all"]:
+        return {name: list(measure.figures) for name, measure in measures.items()}
+    if not names:
+        raise UserError("no metric is named; leave the option out for the usual ones, or name some, or say all")
+    chosen: dict[str, list[str]] = {}
+    for name in names:
+        owner = name if name in measures else measure_of(measures, name)
+        figures = list(measures[name].figures) if name in measures else [name]
+        kept = chosen.setdefault(owner, [])
+        kept += [each for each in figures if each not in kept]
+    return chosen
+
+
+def _first(side: Batch, most: int | None) -> Batch:
+    """The first samples of a side: they are in random order already."""
+    if most is None or side.count <= most:
+        return side
+    return Batch({key: value[:most] for key, value in side.items()})
