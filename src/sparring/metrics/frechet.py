@@ -37,7 +37,7 @@ def frechet_infinity(real: Tensor, fake: Tensor, *, parts: Sequence[int] = (1, 2
     """The Fréchet distance that features (N, D) and (M, D) point to as both counts grow without end: no bias by count.
 
     The bias is linear in 1/count (Chong & Forsyth 2020, "Effectively unbiased FID and Inception Score and where to
-    find them", eq. 5), so a line through distances at several counts meets the vertical axis at FID∞. There, counts
+    find them"), so a line through distances at several counts meets the vertical axis at FID∞. There, counts
     are drawn anew from the generated side, fifteen times. Here both sides are cut, at random, into each number of
     `parts`, and the distances of a cut are averaged: every sample serves every point of the line, so that six
     distances are enough and FID∞ scatters hardly more than FID does.
@@ -117,7 +117,9 @@ def _frechet_of_few(real: Tensor, fake: Tensor) -> float:
     real, fake = real.detach().double(), fake.detach().double()
     mu1, mu2 = real.mean(0), fake.mean(0)
     a, b = (real - mu1) / (len(real) - 1) ** 0.5, (fake - mu2) / (len(fake) - 1) ** 0.5
-    distance = (mu1 - mu2).square().sum() + a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
+    distance = (
+        (mu1 - mu2).square().sum() + a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
+    )
     return max(float(distance), 0.0)
 
 
