@@ -22,6 +22,7 @@ from sparring.metrics.weights import digest_tensors, fill, find_weights, read_te
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
+FILES = (FILE, FILE.replace("pt_", "weights-"))  # the same bytes, as torch-fidelity names them
 CLASSES, WIDTH, SIZE = 1008, 2048, 299
 
 
@@ -33,7 +34,7 @@ def open_inception(
     path: the file of weights; None looks where weights are looked for.
     Raises Unavailable where there is none, UserError where it holds something else.
     """
-    path = path or find_weights([FILE], purpose="inception", url=URL, download=download)
+    path = path or find_weights(FILES, purpose="inception", url=URL, download=download)
     tensors = read_tensors(path)
     with torch.device("meta"):
         network = FidInception()
