@@ -1,0 +1,135 @@
+"""The games that are played on vectors, by the names that recipes use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from sparring.core.adversarial import AdversarialGame, Latent, LossOptions
+from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
+from sparring.core.initialize import INITIALIZERS, initialize
+from sparring.core.regularize import spectral_norm
+from sparring.domains.vector.networks import DISCRIMINATORS, GENERATORS
+from sparring.errors import UserError
+from sparring.options import call, choose, resolve_named, validate
+from sparring.recipe import Recipe, Section
+
+WIDEST_LATENT = 64
+
+
+class ModelOptions(Section):
+    """The recipe's `model` section."""
+
+    latent: int | None = pydantic.Field(
+        None, ge=1, description="none: one for each column of the data, at most 64; fewer could not fill its space"
+    )
+    latent_distribution: Latent = "normal"
+    generator: dict[str, Any] = {"name": "mlp"}
+    discriminator: dict[str, Any] = {"name": "mlp"}
+    initialize: dict[str, Any] = {"name": "he"}
+    spectral_norm: list[Literal["generator", "discriminator"]] = []
+    conditional: bool | Literal["auto"] = pydantic.Field(
+        False, description="samples are drawn for a label, which the data must have; auto: where the data has labels"
+    )
+
+    @classmethod
+    def resolve(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The section validated, with the defaults of the networks that it names filled in. Raises UserError."""
+        plain = validate(cls, values, where="model")
+        for role, table in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
+            plain[role] = resolve_named(table, plain[role], what=role, where=f"model.{role}")
+        if plain["initialize"]:
+            where = "model.initialize"
+            plain["initialize"] = resolve_named(INITIALIZERS, plain["initialize"], what="initialiser", where=where)
+        return plain
+
+
+class VectorGame(AdversarialGame):
+    """A generator and a discriminator of vectors, which play in standardised units.
+
+    Batches come and samples go in the data's own units; in between, so that losses, penalties and noise mean the same
+    for any data, every column has mean 0 and the scale that `DataSpec.extra` gives is taken out. Columns that are
+    constant in the data are so in every sample.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    shown: Tensor
+
+    @classmethod
+    def resolve(cls, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        """The sections as the networks, the loss and its penalties take them."""
+        return {"model": ModelOptions.resolve(recipe.model), "loss": LossOptions.resolve(recipe.loss)}
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, spec: DataSpec) -> Self:
+        """Build the networks that `model` names. Raises UserError, e.g. for a conditional game on data without labels."""
+        options = ModelOptions(**validate(ModelOptions, recipe.model, where="model"))
+        conditional = bool(spec.classes) if options.conditional == "auto" else options.conditional
+        if conditional and not spec.classes:
+            raise UserError(
+                f"recipe {recipe.name!r} draws samples for labels, but the data has none: name their column "
+                "with data.label, or choose another recipe"
+            )
+        (size,) = spec.shape
+        latent = options.latent or min(size, WIDEST_LATENT)
+        classes = spec.classes if conditional else ()
+        counts = spec.extra.get("label_counts") or [1.0] * len(classes)
+        game = cls(
+            _build("generator", GENERATORS, options, size, latent, len(classes)),
+            _build("discriminator", DISCRIMINATORS, options, size, len(classes)),
+            latent=latent,
+            latent_distribution=options.latent_distribution,
+            loss=LossOptions(**validate(LossOptions, recipe.loss, where="loss")),
+            turns=recipe.train.turns,
+            steps=recipe.train.steps,
+            label_weights=dict(zip(classes, counts, strict=True)) if conditional else None,
+        )
+        game.know(spec)
+        return game
+
+    def know(self, spec: DataSpec) -> None:
+        """Take over the data's standards. They are the data's and not the training's, so checkpoints do not hold them."""
+        (size,) = spec.shape
+        for name, default in (("mean", [0.0] * size), ("scale", [1.0] * size), ("shown", [])):
+            value = torch.tensor(spec.extra.get(name, default), dtype=torch.float32).reshape(-1, size)
+            self.register_buffer(name, value, persistent=False)
+
+    def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
+        """A side of the game, in standardised units."""
+        inner = Batch({**batch, "data": self.standardise(batch["data"])})
+        inner.memo = batch.memo  # what a turn leaves for the next is in standardised units as well
+        return super().loss(turn, inner, step)
+
+    def sample(self, count: int, label: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
+        """Draw from the generator, in standardised units."""
+        return super().sample(count, label, rng) * (self.scale > 0)
+
+    def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
+        """Samples as `data` (and `label`), in the data's own units; and `real`, rows of the data to show them beside."""
+        batch = super().generate(count, condition=condition, rng=rng)
+        batch["data"] = batch["data"] * self.scale + self.mean
+        if len(self.shown):
+            batch["real"] = self.shown[torch.randint(len(self.shown), (count,), device=self.device, generator=rng)]
+        return batch
+
+    def standardise(self, data: Tensor) -> Tensor:
+        """Data (N, D) with mean 0 and scale 1, constant columns as 0."""
+        return (data - self.mean) / torch.where(self.scale > 0, self.scale, torch.inf)
+
+
+GAMES: dict[str, type[Game]] = {"adversarial": VectorGame}
+
+
+def _build(role: str, table: Mapping[str, type[nn.Module]], options: ModelOptions, *args: Any) -> nn.Module:
+    """A network by name, initialised, spectrally normalised where the recipe says so."""
+    own = dict(getattr(options, role))
+    if "name" not in own:
+        raise UserError(f"model.{role}.name is missing; there are {', '.join(table)}")
+    network: nn.Module = call(choose(table, own.pop("name"), what=role), own, *args, where=f"model.{role}")
+    initialize(network, options.initialize)
+    return spectral_norm(network) if role in options.spectral_norm else network
