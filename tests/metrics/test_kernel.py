@@ -45,7 +45,8 @@ def test_kid_of_whole_sets_is_the_formula(pair: tuple[Tensor, Tensor]) -> None:
     assert kernel_distance(x, y, subsets=2, subset_size=90) == pytest.approx((expected, 0), rel=1e-10, abs=1e-10)
 
 
-def test_kid_agrees_with_torchmetrics() -> None:
+@pytest.mark.parametrize("subset_size", [200, 50])
+def test_kid_and_its_deviation_agree_with_torchmetrics(subset_size: int) -> None:
     rng = torch.Generator().manual_seed(1)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 24), nn.ReLU())
     with torch.no_grad():
@@ -54,12 +55,14 @@ def test_kid_agrees_with_torchmetrics() -> None:
         network.double()
         real, fake = torch.rand(2, 200, 3, 8, 8, generator=rng).double()
         fake = fake**1.5
-        theirs = KernelInceptionDistance(feature=network, subsets=3, subset_size=200, normalize=True)
+        theirs = KernelInceptionDistance(feature=network, subsets=8, subset_size=subset_size, normalize=True)
         theirs.update(real, real=True)
         theirs.update(fake, real=False)
-        mean, _ = theirs.compute()
-        ours = kernel_distance(network(real), network(fake), subsets=3, subset_size=200)
-    assert ours == pytest.approx((float(mean), 0), rel=1e-6, abs=1e-9)
+        with torch.random.fork_rng():
+            torch.manual_seed(5)  # it draws by the global state
+            expected = tuple(float(value) for value in theirs.compute())
+        ours = kernel_distance(network(real), network(fake), subsets=8, subset_size=subset_size, seed=5)
+    assert ours == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize(("subsets", "singly"), [(3, True), (60, False)])
@@ -67,8 +70,7 @@ def test_mean_and_deviation_are_those_of_the_subsets_singly_or_all_at_once(
     pair: tuple[Tensor, Tensor], subsets: int, singly: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, y = pair
-    rng = torch.Generator().manual_seed(4)
-    of_x, of_y = (module._draw(len(side), subsets, 30, rng) for side in pair)
+    of_x, of_y = module._draw(len(x), len(y), subsets, 30, seed=4)
     values = []
     for i, j in zip(of_x, of_y, strict=True):
         a, b = x[i], y[j]
@@ -93,9 +95,10 @@ def test_kernel_has_the_degree_scale_and_constant_asked_for(
 
 
 def test_no_sample_is_drawn_twice_into_a_subset() -> None:
-    drawn = module._draw(10, 50, 7, torch.Generator().manual_seed(0))
-    assert drawn.shape == (50, 7)
-    assert all(len(row.unique()) == 7 for row in drawn)
+    for drawn, count in zip(module._draw(10, 8, 50, 7, seed=0), (10, 8), strict=True):
+        assert drawn.shape == (50, 7)
+        assert drawn.min() >= 0 and drawn.max() == count - 1
+        assert all(len(row.unique()) == 7 for row in drawn)
 
 
 def test_mmd_of_gaussians_is_closed_form() -> None:

@@ -57,8 +57,7 @@ def kernel_distance(
     def kernel(rows: Tensor, columns: Tensor) -> Tensor:
         return torch.addmm(rows.new_tensor(coef), rows, columns.T, alpha=scale).pow_(degree)
 
-    rng = torch.Generator().manual_seed(seed)
-    of_real, of_fake = (_draw(len(side), subsets, subset_size, rng) for side in (real, fake))
+    of_real, of_fake = _draw(len(real), len(fake), subsets, subset_size, seed)
     total = len(real) + len(fake)
     if total**2 <= subsets * (2 * subset_size) ** 2:
         # Subsets that together hold more pairs than there are: each pair's kernel is computed once, for all of them.
@@ -150,9 +149,13 @@ def _unbiased(rows: Tensor, in_real: Tensor, in_fake: Tensor, kernel: Kernel) ->
     return 2 * (within_real / (n * (n - 1)) + within_fake / (m * (m - 1)) - across / (n * m))
 
 
-def _draw(count: int, subsets: int, size: int, rng: torch.Generator) -> Tensor:
-    """Indices (subsets, size) below `count`, without repetition in a row."""
-    return torch.stack([torch.randperm(count, generator=rng)[:size] for _ in range(subsets)])
+def _draw(real: int, fake: int, subsets: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices (subsets, size) below `real` and below `fake`, without repetition in a row."""
+    rng = torch.Generator().manual_seed(seed)
+    # One side after the other, subset by subset, is the order of torchmetrics: equal seeds make equal figures.
+    drawn = [[torch.randperm(count, generator=rng)[:size] for count in (real, fake)] for _ in range(subsets)]
+    of_real, of_fake = (torch.stack(side) for side in zip(*drawn, strict=True))
+    return of_real, of_fake
 
 
 def _members(chosen: Tensor, count: int) -> Tensor:
