@@ -34,8 +34,8 @@ from sparring.domains.image.games.autoencoder import AutoencoderOptions, CodeLos
 from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifierOptions
 from sparring.domains.image.games.information import InformationOptions
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
+from sparring.metrics.meter import measure_of
 from sparring.nn.mlp import VectorDiscriminator
-from sparring.options import choose
 from sparring.recipe import Evaluate, Player, Recipe, Section, Train, load_recipe, named_recipes
 from sparring.run import Run
 from sparring.training import checkpoint
@@ -171,7 +171,7 @@ def play(recipe: Recipe, overrides: tuple[str, ...]) -> None:
     assert set(recipe.train.players) <= set(game.players())
     assert learning_rate(recipe.train.schedule, 0, recipe.train.steps) > 0
     if recipe.evaluate.metric:
-        choose(domain.metrics, recipe.evaluate.metric, what="metric")
+        measure_of(domain.measures, recipe.evaluate.metric)
     batch = Batch(data=torch.rand(4, *spec.shape) * 2 - 1, label=torch.arange(4) % len(classes))
     for turn in [*game.turns(0), *game.turns(recipe.train.steps or 1000)]:
         assert torch.isfinite(game.loss(turn, batch, 0).total)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sparring.api import check_data, finetune, generate, load, prepare_data, resume, train
+    from sparring.api import check_data, compare, evaluate, finetune, generate, load, prepare_data, resume, train
     from sparring.errors import Interrupted, UserError
     from sparring.recipe import Recipe, load_recipe, named_recipes
 
 _HOMES = {
-    "api": ("train", "resume", "finetune", "load", "generate", "check_data", "prepare_data"),
+    "api": ("train", "resume", "finetune", "load", "generate", "evaluate", "compare", "check_data", "prepare_data"),
     "errors": ("UserError", "Interrupted"),
     "recipe": ("Recipe", "load_recipe", "named_recipes"),
 }
@@ -21,6 +21,8 @@ __all__ = [
     "Recipe",
     "UserError",
     "check_data",
+    "compare",
+    "evaluate",
     "finetune",
     "generate",
     "load",

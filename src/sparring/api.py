@@ -14,6 +14,8 @@ from typing import Any
 from sparring.core.schedules import SCHEDULES
 from sparring.domains import open_domain
 from sparring.errors import UserError, nearest
+from sparring.measuring.comparison import CompareResult, compare
+from sparring.measuring.evaluation import EvaluateResult, evaluate
 from sparring.options import resolve_named
 from sparring.recipe import Recipe, differences, load_recipe
 from sparring.run import Run
@@ -114,7 +116,7 @@ def resume(
     written = checkpoint.state()
     changed = differences(written["recipe"], recipe.plain())
     # Where the data lies may change: that it is the same data, its fingerprint says.
-    lasting = ("train.steps:", "train.epochs:", "train.minutes:", "data.source:")
+    lasting = ("train.steps:", "train.epochs:", "train.minutes:", "evaluate.patience:", "data.source:")
     if refused := [line for line in changed if not line.startswith(lasting)]:
         raise UserError(
             f"{run}: the recipe has changed since step {checkpoint.step} ({'; '.join(refused)}), so this would be another training: "
@@ -220,9 +222,13 @@ def _format_of(out: str | Path | None, formats: Sequence[str]) -> str:
 
 
 __all__ = [
+    "CompareResult",
+    "EvaluateResult",
     "TrainResult",
     "Trained",
     "check_data",
+    "compare",
+    "evaluate",
     "finetune",
     "generate",
     "load",

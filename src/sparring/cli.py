@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from sparring.errors import Interrupted, UserError
+from sparring.terminal import (
+    phases,
+    print_json,
+    show_comparison,
+    show_evaluation,
+    show_findings,
+    show_training,
+    tell,
+)
 
 # The library is imported inside the commands: `--help` must not wait for torch.
 
@@ -135,7 +142,7 @@ def train(
         recipe, data=data, out=out, steps=steps, seed=seed, set=set or (), device=device.value, devices=devices, nodes=nodes,
         precision=precision.value, dry_run=dry_run,
     )  # fmt: skip
-    _report_training(result, json)
+    show_training(result, json)
 
 
 @app.command()
@@ -151,7 +158,7 @@ def resume(
     """Go on with a run exactly where its newest checkpoint stands; refuses a changed recipe and lists the differences."""
     from sparring import api
 
-    _report_training(api.resume(run, steps=steps, trust=trust, device=device.value, devices=devices, nodes=nodes), json)
+    show_training(api.resume(run, steps=steps, trust=trust, device=device.value, devices=devices, nodes=nodes), json)
 
 
 @app.command()
@@ -177,7 +184,7 @@ def finetune(
         run, data=data, out=out, steps=steps, seed=seed, set=set or (), checkpoint=checkpoint, trust=trust, device=device.value,
         devices=devices, nodes=nodes, precision=precision.value,
     )  # fmt: skip
-    _report_training(result, json)
+    show_training(result, json)
 
 
 @app.command()
@@ -216,9 +223,134 @@ def generate(
         trust=trust,
     )
     if json:
-        _print_json({"count": count, "seed": seed, "files": [str(path) for path in paths]})
+        print_json({"count": count, "seed": seed, "files": [str(path) for path in paths]})
     else:
-        _tell(f"{count} samples: {paths[0] if len(paths) == 1 else paths[0].parent}")
+        tell(f"{count} samples: {paths[0] if len(paths) == 1 else paths[0].parent}")
+
+
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST|all", help="Comma-separated names; `sparring metrics` lists them. Default: the usual ones."
+    ),
+]
+FeatureSpace = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|NAME|PATH",
+        help="The space to measure in: inception, dinov2, clip, classifier, pixels, a file of weights; auto: the best at hand.",
+    ),
+]
+Count = Annotated[
+    int | None,
+    typer.Option(min=2, help="Samples of each side at most. Default: 10,000, or as many as both sides have."),
+]
+Budget = Annotated[float, typer.Option(metavar="MINUTES", help="How long it may take; samples get fewer to keep it.")]
+
+
+@app.command()
+def evaluate(
+    subject: Annotated[str, typer.Argument(metavar="RUN|FOLDER|FILE", help="A run, or samples in a folder or file.")],
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="What to measure against. Default: what the run was trained on."),
+    ] = None,
+    metrics: Metrics = None,
+    features: FeatureSpace = "auto",
+    count: Count = None,
+    checkpoint: CheckpointOption = "best",
+    budget: Budget = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses samples and halves.")] = 0,
+    size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Read samples in files at this size.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For figures.json and pictures. Default: RUN/evaluation.")
+    ] = None,
+    domain: Annotated[str, typer.Option(help="What kind of data FOLDER or FILE holds; a run knows.")] = "image",
+    device: DeviceOption = Device.AUTO,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Measure samples against data: figures with intervals, and all that comparing them needs."""
+    from sparring import api
+
+    with phases() as progress:
+        result = api.evaluate(
+            subject, data=data, metrics=metrics, features=features, count=count, checkpoint=checkpoint, budget=budget, seed=seed,
+            size=_pair(size), out=out, domain=domain, device=device.value, trust=trust, progress=progress,
+        )  # fmt: skip
+    if json:
+        print_json(result.plain())
+    else:
+        show_evaluation(result)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders that `sparring train` made.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="What to measure against. Default: what all were trained on.")
+    ] = None,
+    metrics: Metrics = None,
+    features: FeatureSpace = "auto",
+    count: Count = None,
+    checkpoint: CheckpointOption = "best",
+    budget: Budget = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses samples and halves.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="The picture. Default: compare.png beside the runs.")
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Measure several runs in one way: one table, and one picture of curves, samples and figures."""
+    from sparring import api
+
+    with phases() as progress:
+        result = api.compare(
+            runs, data=data, metrics=metrics, features=features, count=count, checkpoint=checkpoint, budget=budget, seed=seed,
+            out=out, device=device.value, trust=trust, progress=progress,
+        )  # fmt: skip
+    if json:
+        print_json(result.plain())
+    else:
+        show_comparison(result)
+
+
+@app.command()
+def metrics(
+    domain: Annotated[str, typer.Option(help="Of which kind of data.")] = "image",
+    json: Json = False,
+) -> None:
+    """List what can be measured."""
+    from sparring.domains import open_domain
+
+    known = open_domain(domain).measures
+    if json:
+        print_json(
+            {
+                figure: {
+                    "higher_is_better": higher,
+                    "needs": list(measure.needs),
+                    "usual": measure.usual,
+                    "note": measure.note,
+                }
+                for measure in known.values()
+                for figure, higher in measure.figures.items()
+            }
+        )
+        return
+    table = Table("metric", "better", "usual", "needs", "what")
+    for measure in known.values():
+        for figure, higher in measure.figures.items():
+            table.add_row(
+                figure,
+                "higher" if higher else "lower",
+                "yes" if measure.usual else "",
+                ", ".join(measure.needs),
+                measure.note,
+            )
+    Console().print(table)
 
 
 @app.command()
@@ -233,15 +365,13 @@ def recipes(
     if name is not None:
         recipe = resolve(load_recipe(name))
         if json:
-            _print_json(recipe.plain())
+            print_json(recipe.plain())
         else:
             print(recipe.to_yaml(), end="")
         return
     found = [load_recipe(each) for each in named_recipes()]
     if json:
-        _print_json(
-            {each.name: {"domain": each.domain, "summary": each.summary, "paper": each.paper} for each in found}
-        )
+        print_json({each.name: {"domain": each.domain, "summary": each.summary, "paper": each.paper} for each in found})
         return
     table = Table("recipe", "domain", "what", "paper")
     for each in found:
@@ -261,9 +391,9 @@ def check(
     with reading_bar("checking") as progress:
         report = api.check_data(source, progress=progress)
     if json:
-        _print_json(report.plain())
+        print_json(report.plain())
     else:
-        _show_report(report.plain())
+        show_findings(report.plain())
 
 
 @data_app.command()
@@ -304,10 +434,10 @@ def prepare(
             format=format,
         )
     if json:
-        _print_json(result.plain())
+        print_json(result.plain())
     else:
         for key, value in result.plain().items():
-            _tell(f"{key}: {value}")
+            tell(f"{key}: {value}")
 
 
 def main() -> None:
@@ -349,60 +479,9 @@ def _usage_error(error: Exception) -> NoReturn:
     raise error
 
 
-def _report_training(result: Any, as_json: bool) -> None:
-    if as_json:
-        _print_json(result.plain())
-    elif result.run is None:
-        _show_rehearsal(result)
-    else:
-        sheets = sorted((Path(result.run) / "samples").glob("*.png"))
-        _tell(
-            f"{sheets[-1] if sheets else result.run} shows samples, {Path(result.run) / 'curves.png'} the losses, {Path(result.run) / 'report.html'} everything"
-        )
-        _tell(f"next: sparring generate {result.run} --count 100 --out samples.png")
-
-
-def _show_rehearsal(result: Any) -> None:
-    facts = result.facts
-    table = Table(show_header=False)
-    table.add_row(
-        "recipe",
-        f"{result.recipe} on {facts['data']['source']}: {facts['data']['count']:,} samples of {'×'.join(map(str, facts['data']['shape']))}",
-    )
-    for player, parameters in facts["parameters"].items():
-        table.add_row(f"parameters of the {player}", f"{parameters:,}")
-    table.add_row("memory", f"{facts['memory_bytes'] / 2**20:,.0f} MiB at most so far")
-    table.add_row(
-        "speed",
-        f"{facts['seconds_per_step'] * 1000:.1f} ms a step, {result.samples_per_second:,.0f} samples/s on {result.device} at {result.precision} bits",
-    )
-    if facts["predicted_seconds"] is not None:
-        table.add_row(
-            "predicted",
-            f"{facts['predicted_seconds'] / 60:,.1f} minutes"
-            + (f" for {facts['planned_steps']:,} steps" if facts["planned_steps"] else ""),
-        )
-    Console(stderr=True).print(table)
-
-
-def _show_report(report: dict[str, Any]) -> None:
-    console = Console()
-    console.print(
-        yaml.safe_dump(report.get("summary", {}), sort_keys=False, allow_unicode=True).rstrip(),
-        markup=False,
-        highlight=False,
-    )
-    table = Table("kind", "what", "why", "remove?")
-    for finding in report["findings"][:200]:
-        table.add_row(finding["kind"], finding["name"], finding["reason"], "yes" if finding["remove"] else "")
-    if report["findings"]:
-        console.print(table)
-    if len(report["findings"]) > 200:
-        console.print(f"… and {len(report['findings']) - 200} more: --json lists them all")
-    for kind, reason in report.get("skipped", {}).items():
-        console.print(f"not checked: {kind}: {reason}", markup=False, highlight=False)
-    if not report["findings"]:
-        console.print("nothing wrong was found")
+def _pair(text: str | None) -> tuple[int, int] | None:
+    size = _size(text)
+    return (size, size) if isinstance(size, int) else size
 
 
 def _size(text: str | None) -> int | tuple[int, int] | None:
@@ -417,17 +496,9 @@ def _size(text: str | None) -> int | tuple[int, int] | None:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
 def _end(message: str, code: int) -> NoReturn:
     if message and os.environ.get("LOCAL_RANK", "0") == "0":  # what is wrong for one process is so for its helpers
-        _tell(message)
+        tell(message)
     sys.stdout.flush()
     # Not sys.exit: a worker of a multi-process run must not wait here for processes that have already gone.
     sys.exit(code)

@@ -94,11 +94,23 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """Measuring during the training, which decides the best checkpoint."""
+    """Measuring during the training, which decides the best checkpoint and when it is enough."""
 
     every: int | None = pydantic.Field(None, ge=1, description="steps; none: at every checkpoint; see also `metric`")
     metric: str | None = pydantic.Field(None, description="the figure that names the best checkpoint; none: no figures")
+    features: str | None = pydantic.Field(
+        None, description="the space to measure in, as in `sparring evaluate`; none: the domain's plainest"
+    )
     count: int = pydantic.Field(1000, ge=2, description="samples on each side")
+    patience: int | None = pydantic.Field(
+        None, ge=1, description="end the training after so many measurements without a better one; none: never"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _patience_needs_a_figure(self) -> Evaluate:
+        if self.patience and self.metric is None:
+            raise ValueError("patience needs a metric to wait for, e.g. evaluate.metric=sliced_wasserstein")
+        return self
 
 
 class Recipe(Section):

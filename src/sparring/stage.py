@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 
-from sparring.core.game import Game
-from sparring.domains import open_domain
+from sparring.core.game import Batch, Game
+from sparring.data.dataset import Dataset
+from sparring.domains import Domain, open_domain
 from sparring.errors import Interrupted, UserError
-from sparring.options import choose
+from sparring.metrics.meter import Measure, Meter, measure_of, with_own
 from sparring.recipe import Recipe
 from sparring.run import Run
 from sparring.training.checkpoint import Checkpoint, readable
 from sparring.training.engine import Engine, seed_everything
 from sparring.training.follow import Evaluation, Recording, SampleSheets
+from sparring.training.listener import Listener
 from sparring.training.progress import Progress, reading_bar
 from sparring.training.trainer import Trainer
 
@@ -76,8 +78,10 @@ def play(
     """Introduce the domain to the trainer, and play."""
     say = speaker(quiet or not engine.main)
     domain = open_domain(recipe.domain)
-    if recipe.evaluate.metric is not None:
-        choose(domain.metrics, recipe.evaluate.metric, what="metric")  # an unknown one must not end a long training
+    # What names no measure or no space must not end a long training.
+    metric = recipe.evaluate.metric
+    measures = with_own(domain.measures, [metric] if metric else [])
+    measure = None if metric is None else training_measure(measures, metric)
     with engine.main_first(), _reading(quiet or not engine.main) as reading:
         data = domain.open_data(recipe.data, reading)
     for name, reason in data.broken[:10]:
@@ -108,10 +112,14 @@ def play(
         Run.create(run.folder, recipe, data.spec, data.fingerprint)
     if data.spec.classes and not game.conditions:
         say(f"the data has {len(data.spec.classes)} classes, which the recipe {recipe.name!r} does not use")
-    listeners = [
-        Evaluation(domain.measure, recipe),
-        SampleSheets(lambda samples, path: domain.show(samples, game.conditions, path), recipe),
+    listeners: list[Listener] = [
+        SampleSheets(lambda samples, path: domain.show(samples, game.conditions, path), recipe)
     ]
+    if measure is not None:
+        # First: what it measures may end the training, and then there is a last sheet to draw.
+        listeners.insert(
+            0, Evaluation(lambda real: _meter(domain, measures, data, real, recipe, silent), measure, recipe)
+        )
     recording = Recording(run, progress, lambda: _summary(trainer, recipe).plain())
     trainer.listeners = [*listeners, recording]
     try:
@@ -126,8 +134,31 @@ def play(
     return _summary(trainer, recipe)
 
 
+def training_measure(measures: Mapping[str, Measure], figure: str) -> str:
+    """The measure that gives a figure, if a training can name its best checkpoint by it. Raises UserError."""
+    name = measure_of(measures, figure)
+    if "pairs" in measures[name].needs:
+        raise UserError(f"evaluate.metric={figure} compares pairs, and a game's samples have no partners in the data")
+    return name
+
+
+def _meter(
+    domain: Domain, measures: Mapping[str, Measure], data: Dataset, real: Batch, recipe: Recipe, quiet: bool
+) -> Meter:
+    with _reading(quiet, "preparing the features") as progress:
+        features = domain.open_features(recipe.evaluate.features or domain.spaces[0], data, progress)
+    meter = Meter(features, measures, real, seed=recipe.train.seed)
+    measure = measures[measure_of(measures, str(recipe.evaluate.metric))]
+    if missing := [need for need in measure.needs if need not in meter.real]:
+        raise UserError(
+            f"evaluate.metric={recipe.evaluate.metric} needs {' and '.join(missing)}, which {features.name} does not give here"
+        )
+    return meter
+
+
 def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
     state, data = trainer.state, trainer.data
+    evaluation = next((each for each in trainer.listeners if isinstance(each, Evaluation)), None)
     seconds = max(state.seconds, 1e-9)
     return TrainResult(
         run=str(trainer.run.folder) if trainer.run else None,
@@ -152,6 +183,7 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
                 "broken": [list(each) for each in data.broken],
             },
             "best": state.best.get("step"),
+            "evaluation": evaluation and evaluation.facts(),
             "recoveries": state.recoveries,
         },
     )
@@ -219,5 +251,5 @@ def speaker(quiet: bool) -> Say:
     return (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
 
 
-def _reading(quiet: bool) -> AbstractContextManager[Callable[[int, int], None] | None]:
-    return nullcontext(None) if quiet else reading_bar("reading the data")
+def _reading(quiet: bool, what: str = "reading the data") -> AbstractContextManager[Callable[[int, int], None] | None]:
+    return nullcontext(None) if quiet else reading_bar(what)

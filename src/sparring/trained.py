@@ -25,6 +25,8 @@ class Trained:
     domain: Domain
     recipe: Recipe
     spec: DataSpec
+    step: int
+    """Of the checkpoint that the weights are from."""
 
     def generate(
         self, count: int, *, seed: int = 0, label: str | int | None = None, batch_size: int = 256
@@ -67,8 +69,9 @@ def load(run: str | Path, *, checkpoint: str | int = "best", device: str = "auto
     domain = open_domain(recipe.domain)
     game = domain.build_game(recipe, spec)
     game.to(torch.device(choose_device(device)))
+    chosen = find_checkpoint(opened, checkpoint)
     with readable():
-        weights = find_checkpoint(opened, checkpoint).tensors("weights")
+        weights = chosen.tensors("weights")
     for name, module in game.averaged().items():
         prefix = f"{name}."
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
@@ -79,7 +82,7 @@ def load(run: str | Path, *, checkpoint: str | int = "best", device: str = "auto
                 f"{run}: the weights do not fit the {name} that its recipe.yaml describes: has the file been changed?"
             )
         module.load_state_dict(own)
-    return Trained(game.eval(), domain, recipe, spec)
+    return Trained(game.eval(), domain, recipe, spec, chosen.step)
 
 
 def find_checkpoint(run: Run, which: str | int) -> Checkpoint:

@@ -79,6 +79,8 @@ def test_report_shows_the_key_figures(run: Run) -> None:
             "parameters": {"generator": 3_576_704},
             "data": {"source": "digits", "count": 1797, "shape": [1, 8, 8], "broken": [["a.png", "cut short"]]},
             "losses": {"loss/generator/adversarial": 1.44561, "loss/discriminator/r1": math.nan},
+            "metrics": {"fid": 3.25},
+            "evaluation": {"features": "classifier 0123", "share": 0.02},
             "incidents": ["step 40: NaN; went back to step 20"],
         },
     )
@@ -94,6 +96,8 @@ def test_report_shows_the_key_figures(run: Run) -> None:
         "a.png",
         "cut short",
     ):
+        assert shown in words
+    for shown in ("fid", "3.25", "classifier 0123", "2.0% of the time"):
         assert shown in words
     for shown in ("generator · adversarial", "1.446", "nan", "went back to step 20", "batch_size: 64", "torch 2."):
         assert shown in words

@@ -261,6 +261,45 @@ def test_a_full_disk_does_not_stop_the_training_and_keeps_the_last_checkpoint(
     assert any("disk is full" in line for line in said)
 
 
+class Offers(Listener):
+    """Offers a figure at every step: what `figures` says of it, the last one ever after."""
+
+    def __init__(self, *figures: float) -> None:
+        self.figures = figures
+
+    def after_step(self, trainer: Trainer) -> None:
+        value = self.figures[min(trainer.state.step, len(self.figures)) - 1]
+        trainer.offer({"distance": value}, "distance")
+
+
+PATIENT = {"evaluate.metric": "distance", "evaluate.patience": 2, "train.steps": 9}
+
+
+def test_patience_ends_a_training_that_does_not_get_better(make_trainer: Make) -> None:
+    told: list[str] = []
+    trainer = make_trainer(PATIENT, listeners=[Offers(3.0, 2.0, 2.5, 1.0, 4.0)])
+    trainer.say = told.append
+    state = trainer.train()
+    # One figure without improvement at 3 is forgiven by the better one at 4; then 5 and 6 are two too many.
+    assert (state.step, state.best["step"]) == (6, 4)
+    assert [each.step for each in list_checkpoints(trainer.run.checkpoints)][-1] == 6
+    assert told == [
+        "stopped early at step 6: distance has not got better since step 4, 2 measurements ago (evaluate.patience)"
+    ]
+
+
+def test_a_resumed_training_has_the_patience_that_was_left(make_trainer: Make) -> None:
+    make_trainer({**PATIENT, "train.steps": 3}, listeners=[Offers(1.0, 2.0)]).train()
+    again = make_trainer(PATIENT, listeners=[Offers(1.0, 2.0)])
+    again.load(newest_good(again.run.checkpoints, print))
+    assert again.train().step == 3  # steps 2 and 3 were no better than 1
+
+
+def test_a_figure_that_is_not_a_number_is_no_improvement(make_trainer: Make) -> None:
+    trainer = make_trainer(PATIENT, listeners=[Offers(1.0, float("nan"))])
+    assert trainer.train().step == 3
+
+
 def test_only_the_newest_and_the_best_checkpoints_are_kept(make_trainer: Make) -> None:
     class Measure(Listener):
         def after_step(self, trainer: Trainer) -> None:

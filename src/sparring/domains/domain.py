@@ -10,6 +10,8 @@ from typing import Any
 
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.dataset import Dataset
+from sparring.metrics.figure import Features
+from sparring.metrics.meter import Measure
 from sparring.options import choose
 from sparring.recipe import Recipe
 
@@ -21,8 +23,10 @@ class Domain(ABC):
 
     name: str
     games: Mapping[str, type[Game]]
-    metrics: Mapping[str, Callable[..., float]]
-    """What `measure` knows; lower is better."""
+    measures: Mapping[str, Measure]
+    """What can be measured, by name, in the order it is reported."""
+    spaces: Sequence[str]
+    """The feature spaces to measure in, the plainest first: it needs nothing and costs nothing."""
     formats: Sequence[str]
     """What `save` can write, the default first."""
 
@@ -38,13 +42,35 @@ class Domain(ABC):
     def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
         """Write samples as one picture, for the eye; conditions: the names of their `label` numbers."""
 
+    def show_pairs(self, left: Batch, right: Batch, captions: Sequence[str], path: Path) -> bool:
+        """Write pairs of samples as one picture, a caption each, where this kind of data can be looked at."""
+        return False
+
     @abstractmethod
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
         """Write samples in one of `formats`; returns what was written. Raises UserError."""
 
     @abstractmethod
-    def measure(self, metric: str, real: Batch, fake: Batch) -> float:
-        """A figure that compares samples with data; lower is better. Raises UserError for an unknown one."""
+    def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
+        """A space to measure samples in: one of `spaces`, `auto` for the best at hand, or a file of weights.
+
+        data: the real samples, which a space may be learnt from. Raises UserError.
+        """
+
+    @abstractmethod
+    def open_reference(
+        self, source: str, options: Mapping[str, Any], spec: DataSpec, progress: Progress | None = None
+    ) -> Dataset:
+        """Data to set a trained game's samples against, in their form.
+
+        options, spec: of the data that the game was trained on. Raises UserError.
+        """
+
+    @abstractmethod
+    def open_samples(
+        self, source: str, real: str, progress: Progress | None = None, **options: Any
+    ) -> tuple[Dataset, Dataset]:
+        """Samples and data from files, in one common form: (samples, data). Raises UserError."""
 
     @abstractmethod
     def check(self, source: str, progress: Progress | None = None) -> Any:

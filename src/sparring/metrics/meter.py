@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from sparring.core.game import Batch
 from sparring.errors import UserError, nearest
 from sparring.metrics.figure import Features, Figure
 from sparring.metrics.halves import half_intervals
+from sparring.options import is_reference, load_object
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,10 @@ class Measure:
 
     figures: the name of each → whether higher is better.
     compute: (real, fake, seed) → the figures. Each side is a Batch with `features` (N, D) and, where there are,
-        `logits` (N, K), `label` (N,) numbers into the data's classes, `data` the samples themselves.
-    needs: which of these it cannot do without, on both sides; `pairs` for sides whose n-th samples belong together.
-    most: take no more samples of a side than this, e.g. for measures on whole images.
+        `logits` (N, K), `class_logits` (N, classes of the data), `label` (N,) numbers into the data's classes.
+    needs: which of these it cannot do without, on both sides. `data`: the samples themselves, of which a side may hold
+        only the first. `pairs`: sides whose n-th samples belong together.
+    most: take no more samples of a side than this.
     usual: measured unless others are asked for.
     note: what it says, in a few words.
     """
@@ -67,7 +71,7 @@ class Meter:
 
     def describe(self, samples: Batch) -> Batch:
         """Samples with their features (and logits) beside them."""
-        return samples if "features" in samples else Batch({**samples, **self.features(samples)})
+        return samples if "features" in samples else Batch({**samples, **describe(self.features, samples)})
 
     def able(self, fake: Batch, *, paired: bool = False) -> list[str]:
         """The measures for which both sides have what they need."""
@@ -76,18 +80,25 @@ class Meter:
 
     def values(self, fake: Batch, name: str) -> dict[str, Value]:
         """The figures of one measure, without intervals."""
-        return self._compute(self.measures[name], self.real, self.describe(fake))
+        measure = self.measures[name]
+        return self._compute(measure, _view(self.real, measure), _view(self.describe(fake), measure))
 
     def figures(
-        self, fake: Batch, name: str, *, resamples: int = 100, seconds: float = 60.0, wanted: Iterable[str] | None = None
+        self,
+        fake: Batch,
+        name: str,
+        *,
+        resamples: int = 100,
+        seconds: float = 60.0,
+        wanted: Iterable[str] | None = None,
     ) -> dict[str, Figure]:
         """The figures of one measure, each with a 95 % interval.
 
         seconds: how long the resampling may take; it gets coarser to fit, and is left out where not even that fits.
         wanted: only these of the measure's figures.
         """
-        measure, fake = self.measures[name], self.describe(fake)
-        real, fake = _first(self.real, measure.most), _first(fake, measure.most)
+        measure = self.measures[name]
+        real, fake = _view(self.real, measure), _view(self.describe(fake), measure)
         start = time.monotonic()
         values = self._compute(measure, real, fake)
         # A half-sample costs about half of the whole or less. Few steps, so that a machine's mood rarely decides.
@@ -121,6 +132,27 @@ class Meter:
         return {key: value if isinstance(value, Value) else Value(float(value)) for key, value in got.items()}
 
 
+def describe(features: Features, samples: Batch) -> Batch:
+    """`features` of samples, and `logits` where there are; `class_logits` are those over the data's own classes."""
+    described = features(samples)
+    if getattr(features, "classes", ()) and "logits" in described:
+        described["class_logits"] = described["logits"]
+    return described
+
+
+def with_own(measures: Mapping[str, Measure], names: Iterable[str]) -> dict[str, Measure]:
+    """`measures`, and those that `names` refers to as `module:function`: (real, fake features) → a number, lower is better.
+
+    Importing them runs their code: callers make sure that the user wants it. Raises UserError.
+    """
+    own = {name: load_object(name, what="metric") for name in names if is_reference(name) and name not in measures}
+    return {**measures, **{name: _own(name, function) for name, function in own.items()}}
+
+
+def _own(name: str, function: Callable[[Tensor, Tensor], float]) -> Measure:
+    return Measure({name: False}, lambda real, fake, seed: {name: float(function(real["features"], fake["features"]))})
+
+
 def measure_of(measures: Mapping[str, Measure], figure: str) -> str:
     """The measure that gives a figure. Raises UserError with the nearest name."""
     for name, measure in measures.items():
@@ -151,8 +183,9 @@ def choose_measures(measures: Mapping[str, Measure], wanted: str | Iterable[str]
     return chosen
 
 
-def _first(side: Batch, most: int | None) -> Batch:
-    """The first samples of a side: they are in random order already."""
-    if most is None or side.count <= most:
-        return side
-    return Batch({key: value[:most] for key, value in side.items()})
+def _view(side: Batch, measure: Measure) -> Batch:
+    """What a measure sees of a side: its first samples, which are in random order already, and `data` only if needed."""
+    with_data = "data" in measure.needs
+    count = len(side["data"] if with_data else side["features"])
+    count = min(count, measure.most or count)
+    return Batch({key: value[:count] for key, value in side.items() if with_data or key != "data"})

@@ -11,6 +11,7 @@ import torch
 
 from sparring.core.game import Batch, Game
 from sparring.errors import UserError
+from sparring.metrics.meter import Meter
 from sparring.recipe import Recipe
 from sparring.run import Run
 from sparring.training.guard import tolerate_full_disk
@@ -20,37 +21,60 @@ from sparring.training.recorder import Recorder
 from sparring.training.report import write_report
 from sparring.training.trainer import Trainer
 
-Measure = Callable[[str, Batch, Batch], float]
 SECONDS_BETWEEN_PAGES = 60.0  # drawing curves takes about half a second
 
 
 class Evaluation(Listener):
-    """Measures samples against data every so many steps, and offers the trainer the figure that names the best checkpoint."""
+    """Measures samples against data every so many steps, and offers the trainer the figure that names the best checkpoint.
 
-    def __init__(self, measure: Measure, recipe: Recipe) -> None:
-        self.measure = measure
+    meter: real samples → what measures against them; called once, at the start.
+    measure: the one that gives `evaluate.metric`; all its figures are recorded.
+    """
+
+    def __init__(self, meter: Callable[[Batch], Meter], measure: str, recipe: Recipe) -> None:
+        self.meter, self.measure = meter, measure
         self.options = recipe.evaluate
         self.every = recipe.evaluate.every or recipe.train.checkpoint_every
         self.seed = recipe.train.seed
         self.measured = -1
+        self.ready: Meter | None = None
+        self.seconds, self.began = 0.0, time.monotonic()
+
+    def facts(self) -> dict[str, Any]:
+        """The space, and the share of this process's time that measuring has taken."""
+        share = self.seconds / max(time.monotonic() - self.began, 1e-9)
+        return {"features": self.ready and self.ready.features.name, "share": round(share, 4)}
+
+    def at_start(self, trainer: Trainer) -> None:
+        """Describe the real samples, which stay the same for the whole training."""
+        self.began = time.monotonic()
+        with trainer.undisturbed():
+            if trainer.engine.main:
+                count = min(self.options.count, len(trainer.data))
+                chosen = torch.randperm(len(trainer.data), generator=torch.Generator().manual_seed(self.seed))[:count]
+                real = trainer.data.batch(chosen, augment=False)
+                self.ready = self.meter(Batch({name: value.cpu() for name, value in real.items()}))
+            trainer.engine.barrier()
 
     def after_step(self, trainer: Trainer) -> None:
         """Measure where it is time, and at the end."""
         due = trainer.state.step % self.every == 0 or trainer.finished()
-        if self.options.metric is None or not due or trainer.state.step == self.measured:
+        if not due or trainer.state.step == self.measured:
             return
         self.measured = trainer.state.step
-        value = float("nan")
-        if trainer.engine.main:
-            count = min(self.options.count, len(trainer.data))
-            chosen = torch.randperm(len(trainer.data), generator=torch.Generator().manual_seed(self.seed))[:count]
-            real = trainer.data.batch(chosen, augment=False)
+        start = time.monotonic()
+        figures: dict[str, float] = {}
+        if self.ready is not None:
             with trainer.sampling() as game:
                 fake = draw(game, self.options.count, seed=self.seed)
-            if all(bool(torch.isfinite(each).all()) for each in fake.values()):
-                value = self.measure(self.options.metric, real, fake)
-        value = trainer.engine.broadcast(value)
-        trainer.offer({self.options.metric: value}, self.options.metric)
+                if all(bool(torch.isfinite(each).all()) for each in fake.values()):
+                    values = self.ready.values(fake, self.measure)
+                    figures = {name: value.number for name, value in values.items()}
+        metric = str(self.options.metric)
+        figures = trainer.engine.broadcast(figures)
+        higher = trainer.engine.broadcast(self.ready.measures[self.measure].figures[metric] if self.ready else False)
+        trainer.offer({metric: float("nan"), **figures}, metric, lower_is_better=not higher)
+        self.seconds += time.monotonic() - start
 
 
 class SampleSheets(Listener):

@@ -32,7 +32,7 @@ def write_report(run: Run, summary: Mapping[str, Any]) -> None:
 
     summary: what the trainer knows; every key is optional. steps, seconds, samples_per_second, device, precision,
         parameters {player: count}, seed, data {source, count, shape, classes, broken [[name, reason]]},
-        losses {name: value}, metrics {name: value}, best (a step), incidents [text], notes [text].
+        losses {name: value}, metrics {name: value}, evaluation {features, share of the time}, best (a step), incidents [text], notes [text].
     """
     name = _recipe_name(run)
     data: Mapping[str, Any] = summary.get("data") or {}
@@ -50,7 +50,7 @@ def write_report(run: Run, summary: Mapping[str, Any]) -> None:
         _picture_section("Curves", run.curves, "Losses, logits, gradients and figures over the steps") if lines else "",
         _columns(
             _table("Last losses", _figures(summary.get("losses"))),
-            _table("Figures", _figures(summary.get("metrics"))),
+            _table("Figures", _evaluation(summary)),
             _table("Parameters", _figures(summary.get("parameters"))),
             _table("Data", _data_rows(data)),
         ),
@@ -211,6 +211,17 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "(not installed)"
+
+
+def _evaluation(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The last figures, the space that they were measured in, and what measuring took of the time."""
+    rows = _figures(summary.get("metrics"))
+    evaluation = summary.get("evaluation") or {}
+    if rows and evaluation.get("features"):
+        rows["measured in"] = str(evaluation["features"])
+    if rows and evaluation.get("share") is not None:
+        rows["measuring took"] = f"{evaluation['share']:.1%} of the time"
+    return rows
 
 
 def _figures(values: Mapping[str, Any] | None) -> dict[str, str]:

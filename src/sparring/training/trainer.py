@@ -48,6 +48,7 @@ class State:
     lr_scale: float = 1.0
     recoveries: int = 0
     best: dict[str, Any] = field(default_factory=dict)
+    unimproved: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -128,6 +129,12 @@ class Trainer:
                 )
                 if stopping or due or self.finished():
                     self.save()
+                if self.impatient:
+                    best = self.state.best.get("step")
+                    self.say(
+                        f"stopped early at step {self.state.step}: {self.recipe.evaluate.metric} has not got better since step {best}, "
+                        f"{self.state.unimproved} measurements ago (evaluate.patience)"
+                    )
                 if stopping:
                     self.tell("at_end")
                     raise Interrupted(f"stopped at step {self.state.step}")
@@ -248,14 +255,22 @@ class Trainer:
         self.tell("at_recovery", reason)
 
     def finished(self) -> bool:
-        """Whether the steps, epochs or minutes are over, whichever comes first."""
+        """Whether the steps, epochs, minutes or the patience are over, whichever comes first."""
         options = self.recipe.train
         if options.steps is not None and self.state.step >= options.steps:
             return True
         if options.epochs is not None and self.sampler.position >= options.epochs * len(self.data):
             return True
+        if self.impatient:
+            return True
         # Clocks differ between processes, so they agree on the answer.
         return options.minutes is not None and self.engine.any(self.state.seconds >= options.minutes * 60)
+
+    @property
+    def impatient(self) -> bool:
+        """Whether the figure that names the best checkpoint has not got better for `evaluate.patience` measurements."""
+        patience = self.recipe.evaluate.patience
+        return patience is not None and self.state.unimproved >= patience
 
     def save(self) -> None:
         """Write a checkpoint, unless something in it is not finite. A full disk is a warning."""
@@ -324,17 +339,28 @@ class Trainer:
         value, best = metrics[metric], self.state.best.get("value")
         if value == value and (best is None or (value < best if lower_is_better else value > best)):
             self.state.best = {"step": self.state.step, "metric": metric, "value": value}
+            self.state.unimproved = 0
+        else:
+            self.state.unimproved += 1
 
     @contextmanager
     def sampling(self) -> Iterator[Game]:
         """The game as `generate` would have it: averaged weights, eval mode, no gradients, and no trace left behind."""
+        with self.undisturbed():
+            try:
+                with torch.no_grad(), self.average.applied():
+                    self.game.eval()
+                    yield self.game
+            finally:
+                self.game.train()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Whatever is drawn inside, the training goes on with the random numbers that it would have had."""
         random = files.random_state()
         try:
-            with torch.no_grad(), self.average.applied():
-                self.game.eval()
-                yield self.game
+            yield
         finally:
-            self.game.train()
             files.restore_random_state(random)
 
     def weights(self) -> dict[str, Tensor]:

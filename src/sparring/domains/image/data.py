@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
 import torch
@@ -15,6 +15,7 @@ from sparring.data.cache import ImageCache, build_cache
 from sparring.data.convert import Progress
 from sparring.data.decode import Fit
 from sparring.data.sources import open_source
+from sparring.errors import UserError
 from sparring.recipe import Section
 
 SHARE = 0.25  # of a device's free memory that the images may take
@@ -74,6 +75,33 @@ def open_images(options: ImageOptions, *, progress: Progress | None = None) -> I
     return ImageData(cache, augment=options.augment, on_device=options.on_device)
 
 
+def open_pair(
+    fake: str, real: str, *, size: tuple[int, int] | None = None, progress: Progress | None = None
+) -> tuple[ImageData, ImageData]:
+    """Open samples and the data to set them against, in one form: (fake, real).
+
+    size: (H, W) for both; None: the samples', whichever size the data has. Raises UserError.
+    """
+
+    def opened(source: str, **wanted: Any) -> ImageData:
+        return open_images(ImageOptions(source=source, **wanted), progress=progress)
+
+    try:
+        samples = opened(fake, size=size)
+    except UserError as error:
+        if size is None and "size" in str(error):
+            raise UserError(f"{error} (here: --size)") from error
+        raise
+    height, width = samples.spec.shape[1:]
+    data = opened(real, size=(height, width))
+    channels = max(samples.spec.shape[0], data.spec.shape[0])
+    if samples.spec.shape[0] != channels:
+        samples = opened(fake, size=size, channels=channels)
+    if data.spec.shape[0] != channels:
+        data = opened(real, size=(height, width), channels=channels)
+    return samples, data
+
+
 class ImageData:
     """Decoded images, gathered by index into batches.
 
@@ -99,10 +127,16 @@ class ImageData:
         channels, height, width = self._images.shape[1:]
         self.spec = DataSpec((channels, height, width), cache.classes, len(cache), extra)
         self.fingerprint, self.broken = cache.fingerprint, cache.broken
+        self._cache = cache
         self._augment = build(augment or Augment(), (channels, height, width))
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each image, as its source gives it."""
+        return self._cache.names
 
     def to(self, device: torch.device) -> Self:
         """Play on `device` from now on, and keep the images there if they fit (or `on_device` says so)."""

@@ -11,19 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparring.core.game import Batch
+from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
 from sparring.domains.domain import Domain, Progress
-from sparring.domains.image.data import ImageOptions, open_images
+from sparring.domains.image.data import ImageData, ImageOptions, open_images, open_pair
+from sparring.domains.image.features import FEATURES, open_features
 from sparring.domains.image.games import GAMES
+from sparring.domains.image.metrics import MEASURES
 from sparring.domains.image.show import save_images, save_png, sheet, to_uint8
 from sparring.files import write_whole
-from sparring.metrics.frechet import frechet_distance
-from sparring.metrics.sliced_wasserstein import sliced_wasserstein
-from sparring.options import choose, validate
-
-# In pixels in [0, 1], flattened: honest for small images, and for watching one training against itself.
-METRICS = {"sliced_wasserstein": sliced_wasserstein, "frechet": frechet_distance}
+from sparring.metrics.figure import Features
+from sparring.options import validate
 
 
 class ImageDomain(Domain):
@@ -31,7 +29,8 @@ class ImageDomain(Domain):
 
     name = "image"
     games = GAMES
-    metrics = METRICS
+    measures = MEASURES
+    spaces = ("pixels", *(name for name in FEATURES if name != "pixels"))
     formats = ("png", "npz", "sheet")
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,6 +50,12 @@ class ImageDomain(Domain):
             images, names = images[order], [conditions[number] for number in label[order][::columns].tolist()]
         save_png(sheet(images, columns=columns, labels=names), path)
 
+    def show_pairs(self, left: Batch, right: Batch, captions: Sequence[str], path: Path) -> bool:
+        """One row a pair: the left image, the right one, and the caption before them."""
+        both = torch.stack([left["data"].cpu(), right["data"].cpu()], dim=1).flatten(0, 1)
+        save_png(sheet(both, columns=2, labels=captions), path)
+        return True
+
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
         """`png`: a folder of files; `npz`: one array file `images` uint8 (N, H, W, C) and `labels`, `classes`; `sheet`: one picture."""
         if form == "png":
@@ -67,11 +72,28 @@ class ImageDomain(Domain):
             _save_npz(out, images, labels, conditions)
         return [out]
 
-    def measure(self, metric: str, real: Batch, fake: Batch) -> float:
-        """A distance of pixels in [0, 1], flattened."""
-        pixels = [(to_uint8(batch["data"]).float() / 255).flatten(1).cpu() for batch in (real, fake)]
-        value: float = choose(METRICS, metric, what="metric")(*pixels)
-        return value
+    def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
+        """See `domains.image.features`."""
+        assert isinstance(data, ImageData)
+        return open_features(which, data, progress=progress)
+
+    def open_reference(
+        self, source: str, options: Mapping[str, Any], spec: DataSpec, progress: Progress | None = None
+    ) -> ImageData:
+        """The run's own data as it was trained on; any other at the run's size and channels."""
+        if source == options.get("source"):
+            return open_images(ImageOptions(**validate(ImageOptions, options, where="data")), progress=progress)
+        channels, height, width = spec.shape
+        kept = {key: options[key] for key in ("fit", "cache", "on_device") if key in options}
+        return open_images(
+            ImageOptions(**{**kept, "source": source, "size": (height, width), "channels": channels}), progress=progress
+        )
+
+    def open_samples(
+        self, source: str, real: str, progress: Progress | None = None, **options: Any
+    ) -> tuple[ImageData, ImageData]:
+        """Files of samples set the size, unless `size` does, and the data follows; both get the channels of the richer one."""
+        return open_pair(source, real, progress=progress, **options)
 
     def check(self, source: str, progress: Progress | None = None) -> Any:
         """See `data.check`."""

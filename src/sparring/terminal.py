@@ -1,0 +1,179 @@
+"""What the shell prints: results as tables on the terminal, or as one JSON object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from sparring.measuring.comparison import CompareResult
+    from sparring.measuring.evaluation import EvaluateResult
+    from sparring.metrics.figure import Figure
+
+
+def show_training(result: Any, as_json: bool) -> None:
+    """What a training did, and what to do next."""
+    if as_json:
+        print_json(result.plain())
+    elif result.run is None:
+        _show_rehearsal(result)
+    else:
+        sheets = sorted((Path(result.run) / "samples").glob("*.png"))
+        tell(
+            f"{sheets[-1] if sheets else result.run} shows samples, {Path(result.run) / 'curves.png'} the losses, {Path(result.run) / 'report.html'} everything"
+        )
+        tell(f"next: sparring generate {result.run} --count 100 --out samples.png")
+
+
+def _show_rehearsal(result: Any) -> None:
+    facts = result.facts
+    table = Table(show_header=False)
+    table.add_row(
+        "recipe",
+        f"{result.recipe} on {facts['data']['source']}: {facts['data']['count']:,} samples of {'×'.join(map(str, facts['data']['shape']))}",
+    )
+    for player, parameters in facts["parameters"].items():
+        table.add_row(f"parameters of the {player}", f"{parameters:,}")
+    table.add_row("memory", f"{facts['memory_bytes'] / 2**20:,.0f} MiB at most so far")
+    table.add_row(
+        "speed",
+        f"{facts['seconds_per_step'] * 1000:.1f} ms a step, {result.samples_per_second:,.0f} samples/s on {result.device} at {result.precision} bits",
+    )
+    if facts["predicted_seconds"] is not None:
+        table.add_row(
+            "predicted",
+            f"{facts['predicted_seconds'] / 60:,.1f} minutes"
+            + (f" for {facts['planned_steps']:,} steps" if facts["planned_steps"] else ""),
+        )
+    Console(stderr=True).print(table)
+
+
+def show_findings(report: dict[str, Any]) -> None:
+    """What a check of data found."""
+    console = Console()
+    console.print(
+        yaml.safe_dump(report.get("summary", {}), sort_keys=False, allow_unicode=True).rstrip(),
+        markup=False,
+        highlight=False,
+    )
+    table = Table("kind", "what", "why", "remove?")
+    for finding in report["findings"][:200]:
+        table.add_row(finding["kind"], finding["name"], finding["reason"], "yes" if finding["remove"] else "")
+    if report["findings"]:
+        console.print(table)
+    if len(report["findings"]) > 200:
+        console.print(f"… and {len(report['findings']) - 200} more: --json lists them all")
+    for kind, reason in report.get("skipped", {}).items():
+        console.print(f"not checked: {kind}: {reason}", markup=False, highlight=False)
+    if not report["findings"]:
+        console.print("nothing wrong was found")
+
+
+def show_evaluation(result: EvaluateResult) -> None:
+    """A row a figure, with everything that comparing it needs; then what all of them share, and the notes."""
+    table = Table("metric", "value", "95 % interval", "better", "real", "fake", "besides")
+    for figure in result.figures.values():
+        table.add_row(
+            figure.metric,
+            number(figure.value),
+            interval(figure),
+            "higher" if figure.higher_is_better else "lower",
+            f"{figure.real:,}",
+            f"{figure.fake:,}",
+            _besides(figure),
+        )
+    console = Console()
+    console.print(table)
+    first = next(iter(result.figures.values()), None)
+    if first:
+        shared = [
+            f"features: {result.features}",
+            *(f"{key}: {first.facts[key]}" for key in SHARED if key in first.facts),
+        ]
+        console.print("\n".join(shared), markup=False, highlight=False)
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    for file in result.files:
+        tell(
+            f"{file} shows the samples that look most copied, each beside the closest real one and the ratio of distances"
+        )
+
+
+def show_comparison(result: CompareResult) -> None:
+    """A row a figure, a column a run; the best is marked, twice where no other run's interval reaches it."""
+    table = Table("metric", *result.runs, "better")
+    for name in result.figures:
+        best, is_apart = result.best(name)
+        cells = []
+        for run, measured in result.runs.items():
+            figure = measured.figures[name]
+            mark = (" ★★" if is_apart else " ★") if run == best else ""
+            cells.append(f"{number(figure.value)}{mark}\n[dim]{interval(figure)}[/dim]")
+        higher = next(iter(result.runs.values())).figures[name].higher_is_better
+        table.add_row(name, *cells, "higher" if higher else "lower")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"measured on {result.data} in {result.features}; ★ the best, ★★ the best by intervals that do not meet",
+        markup=False, highlight=False,
+    )  # fmt: skip
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    tell(f"{result.picture} shows curves, samples and figures side by side")
+
+
+SHARED = ("resizer", "reference", "seed")
+OWN = ("seed", "resizer", "reference", "resamples", "by_class")
+
+
+def _besides(figure: Figure) -> str:
+    facts = {key: value for key, value in figure.facts.items() if key not in OWN and value is not None}
+    return ", ".join(
+        f"{key.replace('_', ' ')} {number(value) if isinstance(value, int | float) else value}"
+        for key, value in facts.items()
+    )
+
+
+def interval(figure: Figure) -> str:
+    """`[low, high]`, or a dash."""
+    return "—" if figure.interval is None else f"[{number(figure.interval[0])}, {number(figure.interval[1])}]"
+
+
+def number(value: float) -> str:
+    """Four significant digits; whole numbers whole."""
+    if isinstance(value, int) or abs(value) >= 1e4:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+@contextmanager
+def phases() -> Iterator[Callable[[str, int, int], None]]:
+    """Show what is being done and how far it is: yields `(what, done, total) -> None`. Silent in a log."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda what, done, total: None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+def print_json(value: Any) -> None:
+    """One line on standard output."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def tell(text: str) -> None:
+    """One line on standard error."""
+    print(text, file=sys.stderr)
