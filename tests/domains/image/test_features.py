@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sparring.core.game import Batch
 from sparring.domains.image import features
+from sparring.domains.image.data import ImageOptions, open_images
 from sparring.domains.image.features import FEATURES, open_features
 from sparring.domains.image.features.inception import FILE, FidInception, average, open_inception, stretch
 from sparring.domains.image.features.network import NetworkFeatures, as_rgb
@@ -497,6 +498,15 @@ def test_auto_does_not_pass_over_weights_that_are_here_and_broken(bare: Path, mo
     (bare / FILE).write_bytes(b"a page that says 404")
     with pytest.raises(UserError, match="fetch it again"):
         open_features("auto")
+
+
+def test_auto_learns_from_the_data_where_nothing_is_pretrained(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_library(monkeypatch)
+    data = open_images(ImageOptions(limit=40))  # too few to train on: it is there at once
+    space = open_features("auto", data, device="cpu")
+    assert space.name.startswith(("classifier", "random"))
+    assert space.digest == open_features("classifier", data, device="cpu").digest
+    assert len(space(data.batch(torch.arange(5), augment=False))["features"]) == 5
 
 
 def test_classifier_features_need_the_data() -> None:

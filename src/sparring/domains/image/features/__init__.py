@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from sparring.domains.image.data import ImageData
+from sparring.data.dataset import Dataset
+from sparring.domains.image.features.classifier import open_classifier
 from sparring.domains.image.features.clip import open_clip
 from sparring.domains.image.features.dinov2 import open_dinov2
 from sparring.domains.image.features.inception import open_inception
@@ -27,7 +28,7 @@ class Wish:
     download: whether weights may be fetched. progress: called with (done, all) while a space is learnt.
     """
 
-    data: ImageData | None = None
+    data: Dataset | None = None
     device: torch.device | str | None = None
     download: bool = False
     progress: Tick | None = None
@@ -35,7 +36,7 @@ class Wish:
 
 def open_features(
     which: str,
-    data: ImageData | None = None,
+    data: Dataset | None = None,
     *,
     device: torch.device | str | None = None,
     download: bool = False,
@@ -58,11 +59,9 @@ def open_features(
 
 
 def _classifier(wish: Wish) -> Features:
-    from sparring.domains.image.features.classifier import open_classifier
-
     if wish.data is None:
         raise Unavailable("classifier features are learnt from the real images, and there are none here")
-    return open_classifier(wish.data, progress=wish.progress)
+    return open_classifier(wish.data, device=wish.device, progress=wish.progress)
 
 
 def _best(wish: Wish) -> Features:
