@@ -42,7 +42,7 @@ def test_a_point_is_no_neighbour_of_itself_and_its_duplicate_is() -> None:
     assert indices[:, 0].tolist() == [2, 3, 0, 1]
 
 
-@pytest.mark.parametrize("width", [3, 90])
+@pytest.mark.parametrize("width", [3, 90, 600])
 def test_radius_reaches_to_the_kth_other_point(width: int) -> None:
     points = cloud(300, width, seed=2)
     expected = pairwise(points, points).sort(dim=1).values[:, 4]
@@ -123,6 +123,18 @@ def test_no_more_is_held_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(
         torch.equal(one, other) for one, other in zip(vars(inside).values(), vars(whole[2]).values(), strict=True)
     )
+
+
+@pytest.mark.parametrize("block", [20 * 500, 100 * 500, 1 << 22])
+def test_neighbours_inside_a_wide_set_are_those_of_both_ends_of_each_pair(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = cloud(500, 600, seed=11) * torch.linspace(0.1, 2, 500)[:, None]
+    expected, order = pairwise(points, points).fill_diagonal_(torch.inf).topk(6, largest=False)
+    monkeypatch.setattr(module, "BLOCK", block)
+    distances, indices = nearest(points, k=6)
+    assert torch.equal(indices, order)
+    torch.testing.assert_close(distances, expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("width", [5, 16, 17, 100, 1003])

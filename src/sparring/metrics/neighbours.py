@@ -29,6 +29,9 @@ TIE = 1e-12
 NARROW = 64
 """Up to this width the product costs no more than the rest, and float64 is used at once."""
 
+WIDE = 512
+"""From this width half a product saved is worth more than the bookkeeping that it costs."""
+
 
 def nearest(points: Tensor, others: Tensor | None = None, *, k: int = 1) -> tuple[Tensor, Tensor]:
     """The k nearest of `others` to each point: distances (N, k) in float64, ascending, and their indices (N, k).
@@ -49,16 +52,16 @@ def nearest(points: Tensor, others: Tensor | None = None, *, k: int = 1) -> tupl
     for precision in _precisions(points.shape[1]):
         frame = _Frame.of(targets, precision)
         unsettled = []
-        for chunk, lower in frame.lower_bounds(points, rows):
-            if own:
-                lower[torch.arange(len(chunk), device=chunk.device), chunk] = torch.inf
-            bounds, candidates = _smallest(lower, min(k + SPARE, available))
+        count = min(k + SPARE, available)
+        # Each pair of a set can serve both its ends, once all rows are asked for.
+        both_ends = own and precision != torch.float64 and points.shape[1] >= WIDE
+        proposals = _propose_within(frame, count) if both_ends else _propose(frame, points, rows, count, own)
+        for chunk, bounds, candidates in proposals:
             exact, order = _distances(points[chunk], targets, candidates).sort(dim=1)
             distances[chunk], indices[chunk] = exact[:, :k], candidates.gather(1, order[:, :k])
-            if candidates.shape[1] < available:
+            if count < available:
                 # Whoever is no candidate is at least as far away as the last candidate's lower bound.
-                beyond = bounds[:, -1].double() + frame.norms(points[chunk])
-                unsettled.append(chunk[exact[:, k - 1].square() > beyond])
+                unsettled.append(chunk[exact[:, k - 1].square() > bounds[:, -1]])
         rows = torch.cat(unsettled) if unsettled else rows[:0]
         if not len(rows):
             break
@@ -176,6 +179,50 @@ class _Frame:
             block = buffer[: len(chunk)]
             torch.addmm(bias, self.place(points[chunk]), self.columns.T, alpha=-2, out=block)
             yield chunk, block
+
+
+Proposals = Iterator[tuple[Tensor, Tensor, Tensor]]
+"""Indices of some points (n,), the smallest lower bounds of their squared distances (n, count), and whose those are."""
+
+
+def _propose(frame: _Frame, points: Tensor, rows: Tensor, count: int, own: bool) -> Proposals:
+    """For some of the points; own: they are the frame's columns, and none is its own neighbour."""
+    for chunk, lower in frame.lower_bounds(points, rows):
+        if own:
+            lower[torch.arange(len(chunk), device=chunk.device), chunk] = torch.inf
+        bounds, candidates = _smallest(lower, count)
+        yield chunk, bounds.double() + frame.norms(points[chunk])[:, None], candidates
+
+
+def _propose_within(frame: _Frame, count: int) -> Proposals:
+    """For all columns of the frame among themselves, at half the products: only those above the diagonal are made."""
+    columns = frame.columns
+    size = len(columns)
+    shrunk = (frame.squares * (1 - frame.slack)).to(columns.dtype)
+    height = min(size, max(1, BLOCK // size))
+    buffer = torch.empty(height * size, dtype=columns.dtype, device=columns.device)
+    bounds = columns.new_full((size, count), torch.inf)
+    candidates = torch.zeros(size, count, dtype=torch.long, device=columns.device)
+
+    def keep(some: slice, values: Tensor, indices: Tensor) -> None:
+        values, order = torch.cat([bounds[some], values], dim=1).topk(count, dim=1, largest=False)
+        bounds[some] = values
+        candidates[some] = torch.cat([candidates[some], indices], dim=1).gather(1, order)
+
+    for start in range(0, size, height):
+        stop = min(start + height, size)
+        rows, rest = slice(start, stop), slice(stop, size)
+        block = buffer[: (stop - start) * (size - start)].view(stop - start, size - start)
+        torch.addmm(shrunk[start:], columns[rows], columns[start:].T, alpha=-2, out=block)
+        block += shrunk[rows, None]
+        block.fill_diagonal_(torch.inf)
+        values, found = _smallest(block, min(count, size - start))
+        keep(rows, values, found + start)
+        if stop < size:
+            values, found = _smallest(block[:, stop - start :].T, min(count, stop - start))
+            keep(rest, values, found + start)
+    for some in torch.arange(size, device=columns.device).split(height):
+        yield some, bounds[some].double(), candidates[some]
 
 
 def _settle(
