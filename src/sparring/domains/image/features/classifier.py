@@ -25,11 +25,13 @@ from sparring.core.game import Batch
 from sparring.data.cache import default_folder
 from sparring.data.dataset import Dataset
 from sparring.domains.image.features.compact import (
+    CHUNK,
     FEATURES,
     CompactNetwork,
     draw_weights,
     from_bytes,
     settle,
+    standardise,
     to_bytes,
     working_size,
 )
@@ -43,7 +45,6 @@ VERSION = 1  # raise it when the same data would be learnt or measured different
 FEWEST = 50  # images that something can be learnt from
 PER_LABEL = 5  # images that a label needs, on average
 POOL = 2**29  # bytes of images to learn from; of more, a random choice is used
-CHUNK = 512  # images measured at once
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,9 @@ def _learn(
                     learnt = Learnt("views", f"labels not learnable, {100 * accuracy:.0f} % held out", (), None, count)
             if learnt.taught == "views":
                 network = learn_views(images, samples=samples, seed=seed, progress=progress)
-    settle(network)
+        settle(network)
+        if learnt.taught != "nothing":  # of a handful of images, the moments of changed views say more
+            standardise(network, images)
     return network.cpu(), learnt
 
 

@@ -17,6 +17,7 @@ SMALLEST_MAP = 3.5  # pixels: halving goes on while the longer side stays above
 # Strides of the stages by the number of halvings. Large images are halved at once: most time goes where maps are large.
 STRIDES = {1: (1, 2, 1), 2: (1, 2, 2), 3: (2, 2, 2), 4: (2, 2, 2, 2)}
 LEAST_VARIANCE = 1e-2
+CHUNK = 512  # images that go through the network at once, where nothing is learnt
 
 
 class CompactNetwork(nn.Module):
@@ -83,6 +84,26 @@ def settle(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_var is not None:
             layer.running_var.clamp_(min=LEAST_VARIANCE)
+
+
+def standardise(network: CompactNetwork, images: Tensor) -> None:
+    """Give the features of these images, uint8 (N, C, H, W), mean 0 and variance 1; the logits stay what they are.
+
+    What the last norm gathered while training belongs to changed images and to weights that were still moving. The
+    network must be settled. Of more than 10,000 images, every so manieth is used.
+    """
+    chosen = images[:: -(-len(images) // 10_000)]
+    with torch.no_grad():
+        old = torch.cat([network(from_bytes(part)) for part in chosen.split(CHUNK)]).double()
+        variance, mean = torch.var_mean(old, 0, correction=0)
+        scale, mean = variance.clamp(min=LEAST_VARIANCE).sqrt().float(), mean.float()
+        if network.head is not None:  # it reads old features: old = mean + scale · new
+            network.head.bias.add_(network.head.weight @ mean)
+            network.head.weight.mul_(scale)
+        norm = network.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.add_(mean * (norm.running_var + norm.eps).sqrt())
+        norm.running_var.copy_((norm.running_var + norm.eps) * scale.square() - norm.eps)
 
 
 def overlap(features: Tensor) -> Tensor:

@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparring.domains.image.features.compact import CompactNetwork, draw_weights, fit, from_bytes, overlap, shuffled
+from sparring.domains.image.features.compact import (
+    CHUNK,
+    CompactNetwork,
+    draw_weights,
+    fit,
+    from_bytes,
+    overlap,
+    shuffled,
+)
 
 HELD_OUT = 0.1
 SMOOTHING = 0.1
@@ -63,7 +71,7 @@ def learn_labels(
     fit([network], loss, steps=steps, rate=RATE, progress=progress)
     network.eval()
     with torch.no_grad():
-        guesses = torch.cat([_head(network, network(from_bytes(images[part]))).argmax(1) for part in held.split(500)])
+        guesses = torch.cat([_head(network, network(from_bytes(images[part]))).argmax(1) for part in held.split(CHUNK)])
     right = int((guesses == labels[held]).sum())
     share = float(torch.bincount(labels).max()) / len(labels)
     by_chance = share * len(held) + 1.645 * (share * (1 - share) * len(held)) ** 0.5
