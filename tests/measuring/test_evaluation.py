@@ -126,10 +126,13 @@ def test_descriptions_of_real_samples_are_kept(run: Path, tmp_path: Path, monkey
     assert len(list((tmp_path / "cache" / "described").iterdir())) == 2
 
 
-def test_a_small_budget_means_fewer_samples_and_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_budget_means_fewer_samples_and_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "all.npz", images=DIGITS)
     monkeypatch.setattr("sparring.measuring.evaluation.pace", lambda side, features: 0.01)
     monkeypatch.setattr("sparring.measuring.evaluation.COUNT", 1000)
-    found = sparring.evaluate(run, data="digits", features="pixels", metrics="fid", budget=0.2)
+    found = sparring.evaluate(run, data=str(tmp_path / "all.npz"), features="pixels", metrics="fid", budget=0.2)
     assert found.figures["fid"].fake == found.figures["fid"].real == 256  # 12 s, half of them for sampling: 300 of each
     (note,) = found.notes
     assert note.startswith("256 samples of each side instead of 1,000, to stay within 0.2 minutes")

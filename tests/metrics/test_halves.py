@@ -44,11 +44,22 @@ def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
 def test_paired_sides_lose_the_same_samples() -> None:
     real = side(50, 0)
     fake = Batch(x=real["x"] + 1)
-    assert half_intervals(means, means(real, fake), real, fake, resamples=40, paired=True)["gap"] == pytest.approx(
+    assert half_intervals(means, means(real, fake), real, fake, resamples=40, resampled="pairs")["gap"] == pytest.approx(
         (1, 1)
     )
     low, high = half_intervals(means, means(real, fake), real, fake, resamples=40)["gap"]
     assert high - low > 0.3
+
+
+def test_halves_of_one_side_hold_that_sides_chance_alone() -> None:
+    real, fake = side(20, 0), side(2000, 1)
+    whole = means(real, fake)
+    widths = {
+        resampled: float(np.ptp(half_intervals(means, whole, real, fake, resamples=200, resampled=resampled)["gap"]))
+        for resampled in ("both", "fake")
+    }
+    assert widths["fake"] == pytest.approx(2 * 1.96 / 2000**0.5, rel=0.2)
+    assert widths["both"] > 5 * widths["fake"]
 
 
 def test_there_is_no_interval_without_halves_or_for_what_some_half_does_not_give() -> None:

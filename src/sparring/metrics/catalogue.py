@@ -66,7 +66,9 @@ def _two_sample(real: Batch, fake: Batch, seed: int) -> Values:
 
 
 def _memorisation(real: Batch, fake: Batch, seed: int) -> Values:
-    copies = copy_share(real["features"], fake["features"])
+    # One in a hundred new samples would be as near by chance; of fewer training samples than that, one in all of them.
+    expected = max(0.01, 1 / max(3, len(real["features"].unique(dim=0))))
+    copies = copy_share(real["features"], fake["features"], expected=expected)
     return {
         "authenticity": authenticity(real["features"], fake["features"]),
         "copies": Value(copies.share, {"expected": copies.expected}),
@@ -108,7 +110,7 @@ MEASURES = {
         note="fidelity and diversity by neighbours (Kynkäänniemi et al. 2019; Naeem et al. 2020)",
     ),
     "memorisation": Measure(
-        {"authenticity": HIGHER, "copies": LOWER}, _memorisation, usual=True,
+        {"authenticity": HIGHER, "copies": LOWER}, _memorisation, resampled="fake", usual=True,
         note="share of samples that are no copies (Alaa et al. 2022)",
     ),
     "vendi": Measure({"vendi": HIGHER}, _vendi, usual=True, note="effective number of different samples (Friedman & Dieng 2023)"),

@@ -10,6 +10,7 @@ figure moves all halves alike, so the interval is laid around the figure and not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sparring.core.game import Batch
 
+Resampled = Literal["both", "pairs", "fake"]
 ENOUGH = 40  # halves from which the 2.5 % and 97.5 % points are taken as they are
 
 
@@ -28,11 +30,12 @@ def half_intervals(
     *,
     resamples: int,
     seed: int = 0,
-    paired: bool = False,
+    resampled: Resampled = "both",
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of `values`, which `compute(real, fake)` gave.
 
-    paired: both sides lose the same samples. resamples: 0 for none; below 40 the halves' standard deviation decides,
+    resampled: halves of `both` sides, of `pairs` (both sides lose the same samples), or of the `fake` side alone, set
+    against all real samples. resamples: 0 for none; below 40 the halves' standard deviation decides,
     as if they were normal. A figure that some half does not give (a class too rare) has no interval.
     """
     if not resamples or min(real.count, fake.count) < 4:
@@ -40,9 +43,12 @@ def half_intervals(
     rng = torch.Generator().manual_seed(seed)
     drawn = []
     for _ in range(resamples):
-        left = _half(real.count, rng)
-        right = left if paired else _half(fake.count, rng)
-        drawn.append(compute(_take(real, left), _take(fake, right)))
+        chosen = _half(fake.count, rng)
+        if resampled == "both":
+            left = _take(real, _half(real.count, rng))
+        else:
+            left = _take(real, chosen) if resampled == "pairs" else real
+        drawn.append(compute(left, _take(fake, chosen)))
     return {
         name: _around(value, np.array([each[name] for each in drawn]))
         for name, value in values.items()

@@ -12,7 +12,7 @@ from torch import Tensor
 from sparring.core.game import Batch
 from sparring.errors import UserError, nearest
 from sparring.metrics.figure import Features, Figure
-from sparring.metrics.halves import half_intervals
+from sparring.metrics.halves import Resampled, half_intervals
 from sparring.options import is_reference, load_object
 
 
@@ -37,6 +37,8 @@ class Measure:
     needs: which of these it cannot do without, on both sides. `data`: the samples themselves, of which a side may hold
         only the first. `pairs`: sides whose n-th samples belong together.
     most: take no more samples of a side than this.
+    resampled: whose chance the interval is to hold: of `both` sides, of `pairs` together, or of the `fake` alone, where
+        the question is about just these real samples.
     usual: measured unless others are asked for.
     note: what it says, in a few words.
     """
@@ -45,6 +47,7 @@ class Measure:
     compute: Callable[[Batch, Batch, int], Values]
     needs: tuple[str, ...] = ("features",)
     most: int | None = None
+    resampled: Resampled = "both"
     usual: bool = False
     note: str = ""
 
@@ -104,14 +107,14 @@ class Meter:
         # A half-sample costs about half of the whole or less. Few steps, so that a machine's mood rarely decides.
         affordable = seconds / max(1e-6, time.monotonic() - start)
         count = next((each for each in (resamples, 40, 10) if each <= min(resamples, affordable)), 0)
-        paired = "pairs" in measure.needs
 
         def compute(left: Batch, right: Batch) -> dict[str, float]:
             return {key: value.number for key, value in self._compute(measure, left, right).items()}
 
+        numbers = {key: value.number for key, value in values.items()}
         intervals = half_intervals(
-            compute, {key: value.number for key, value in values.items()}, real, fake, resamples=count, seed=self.seed, paired=paired
-        )  # fmt: skip
+            compute, numbers, real, fake, resamples=count, seed=self.seed, resampled=measure.resampled
+        )
         chosen = values.keys() if wanted is None else [key for key in values if key in set(wanted)]
         return {
             key: Figure(

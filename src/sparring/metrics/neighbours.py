@@ -41,7 +41,8 @@ def nearest(points: Tensor, others: Tensor | None = None, *, k: int = 1) -> tupl
     Raises ValueError where the widths differ, k is more than there are neighbours, or a feature is not finite.
     """
     own = others is None
-    targets = points if others is None else others
+    points = points.detach()
+    targets = points if others is None else others.detach()
     check_features(points, targets)
     available = len(targets) - own
     if not 1 <= k <= available:
@@ -94,6 +95,7 @@ def count_inside(a: Tensor, b: Tensor, a_radii: Tensor, b_radii: Tensor) -> Insi
     Raises ValueError where the widths differ or a feature is not finite.
     """
     check_features(a, b)
+    a, b = a.detach(), b.detach()
     inside = Inside(*(torch.zeros(size, dtype=torch.long, device=a.device) for size in (len(b), len(a), len(a))))
     a_radii, b_radii = a_radii.double(), b_radii.double()
     rows = torch.arange(len(a), device=a.device)

@@ -89,9 +89,8 @@ def open_pair(
     try:
         samples = opened(fake, size=size)
     except UserError as error:
-        if size is None and "size" in str(error):
-            raise UserError(f"{error} (here: --size)") from error
-        raise
+        # Here there is no recipe whose key could be set.
+        raise UserError(str(error).replace("--set data.size=", "--size ")) from error
     height, width = samples.spec.shape[1:]
     data = opened(real, size=(height, width))
     channels = max(samples.spec.shape[0], data.spec.shape[0])

@@ -49,9 +49,9 @@ MEASURES = {
         {"self_similarity": LOWER}, _diversity, needs=("data",), most=LOOKED_AT,
         note="MS-SSIM between samples (Odena et al. 2017)",
     ),
-    "psnr": Measure({"psnr": HIGHER}, _psnr, needs=("data", "pairs"), most=LOOKED_AT, note="dB, paired"),
-    "ssim": Measure({"ssim": HIGHER}, _ssim, needs=("data", "pairs"), most=LOOKED_AT, note="paired (Wang et al. 2004)"),
+    "psnr": Measure({"psnr": HIGHER}, _psnr, needs=("data", "pairs"), resampled="pairs", most=LOOKED_AT, note="dB, paired"),
+    "ssim": Measure({"ssim": HIGHER}, _ssim, needs=("data", "pairs"), resampled="pairs", most=LOOKED_AT, note="paired (Wang et al. 2004)"),
     "ms_ssim": Measure(
-        {"ms_ssim": HIGHER}, _ms_ssim, needs=("data", "pairs"), most=LOOKED_AT, note="paired (Wang et al. 2003)"
+        {"ms_ssim": HIGHER}, _ms_ssim, needs=("data", "pairs"), resampled="pairs", most=LOOKED_AT, note="paired (Wang et al. 2003)"
     ),
 }  # fmt: skip
