@@ -282,6 +282,11 @@ def _write(result: EvaluateResult, match: _Match, meter: Meter, fake: Batch, out
     found = suspects(meter.real["features"], fake["features"], count=SUSPECTS)
     picture = out / "suspects.png"
     captions = [f"×{ratio:.2f}" for ratio in found.ratio.tolist()]
-    if not match.domain.show_pairs(match.fake.at(found.fake), match.real.at(found.train), captions, picture):
+    if not match.domain.show_pairs(
+        match.fake.at(found.fake, len(fake["features"])),
+        match.real.at(found.train, len(meter.real["features"])),
+        captions,
+        picture,
+    ):
         return []
     return [str(picture)]

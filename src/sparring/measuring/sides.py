@@ -33,8 +33,8 @@ class Side:
 
     count: int | None
     batches: Callable[[int], Iterator[Batch]]
-    at: Callable[[Tensor], Batch]
-    """The samples with these numbers, counted in the order of `batches`."""
+    at: Callable[[Tensor, int], Batch]
+    """Of the first `count` samples, as `batches(count)` yields them, those with these numbers."""
     stored: Callable[[Features, int], Path] | None = None
 
 
@@ -65,7 +65,7 @@ def from_dataset(
     return Side(
         len(chosen),
         batches,
-        lambda numbers: data.batch(chosen[numbers], augment=False),
+        lambda numbers, count: data.batch(chosen[numbers], augment=False),
         stored if cache and order is None else None,
     )
 
@@ -78,10 +78,11 @@ def from_trained(trained: Trained, *, seed: int, classes: Sequence[str]) -> Side
         for batch in trained.generate(count, seed=seed, batch_size=BATCH):
             yield renumber(batch)
 
-    def at(wanted: Tensor) -> Batch:
-        # Drawn again up to the last one wanted: the same seed draws the same samples.
+    def at(wanted: Tensor, count: int) -> Batch:
+        # Drawn again up to the last one wanted: the same seed and count draw the same samples.
         found: dict[int, Tensor] = {}
-        for index, batch in enumerate(batches((int(wanted.max()) // BATCH + 1) * BATCH)):
+        last = int(wanted.max()) // BATCH
+        for index, batch in zip(range(last + 1), batches(count), strict=False):
             inside = [number for number in wanted.tolist() if number // BATCH == index]
             found.update({number: batch["data"][number % BATCH] for number in inside})
         return Batch(data=torch.stack([found[number] for number in wanted.tolist()]))
