@@ -145,6 +145,19 @@ def test_smallest_of_rows_equal_topk(width: int) -> None:
     assert torch.equal(rows.gather(1, columns), values)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64])
+def test_features_of_any_dtype_are_compared_as_the_numbers_they_are(dtype: torch.dtype) -> None:
+    a, b = ((50 + 9 * cloud(60, 100, seed=seed)).to(dtype) for seed in (12, 13))
+    torch.testing.assert_close(nearest(a, b)[0][:, 0], pairwise(a, b).amin(1), rtol=1e-12, atol=0)
+
+
+def test_features_of_a_network_that_still_trains_are_taken_as_they_are() -> None:
+    points = cloud(30, 100, seed=14).requires_grad_()
+    radii = neighbour_radii(points, k=2)
+    assert not radii.requires_grad
+    assert not count_inside(points, points, radii, radii).b_in_a_ball.requires_grad
+
+
 def test_features_that_cannot_be_compared_are_an_error() -> None:
     points = torch.zeros(4, 3)
     with pytest.raises(ValueError, match="3 to choose from"):
