@@ -366,6 +366,14 @@ def test_a_conditional_game_draws_fakes_for_the_labels_of_the_batch() -> None:
     assert all(torch.equal(label[:16], batch["label"]) for _, label in game.discriminator.seen)
 
 
+def test_a_penalty_on_a_share_of_a_conditional_batch_gets_the_labels_of_its_samples() -> None:
+    penalties = {"r1": {"weight": 1.0, "share": 0.25}}
+    game, batch = make_game(labels=True, penalties=penalties), make_batch(labels=True)
+    game.loss(D, batch, 0)
+    samples, label = game.discriminator.seen[-1]
+    assert torch.equal(samples, batch["data"][:4]) and torch.equal(label, batch["label"][:4])
+
+
 def test_a_joint_pass_gives_each_half_its_labels() -> None:
     game, batch = make_game(labels=True), make_batch(labels=True)
     game.loss(D, batch, 0)

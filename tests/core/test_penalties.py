@@ -260,6 +260,30 @@ def test_lazy_penalty_is_played_at_its_interval_and_weighted_by_it() -> None:
     torch.testing.assert_close(terms[4], 5.0 * 4 * penalties.r1(turn))
 
 
+@pytest.mark.parametrize("name", ["r1", "r2"])
+def test_a_share_of_the_batch_costs_that_part_and_is_the_penalty_of_its_samples(name: str) -> None:
+    discriminator, turn = played(Scalar)
+    judged: list[int] = []
+
+    def counting(samples: Tensor) -> Tensor:
+        judged.append(len(samples))
+        return discriminator(samples)
+
+    (lazy,) = bind_penalties({name: {"weight": 5.0, "share": 0.5}})
+    half = len(turn.real) // 2
+    expected = PENALTIES[name](Played(discriminator, turn.real[:half], turn.fake[:half]))
+    torch.testing.assert_close(lazy.term(Played(counting, turn.real, turn.fake), 0), 5.0 * expected)
+    assert judged == [half]
+
+
+def test_the_smallest_share_is_one_sample_and_given_logits_of_the_whole_stay_behind() -> None:
+    discriminator, turn = played(Scalar)
+    real = turn.real.clone().requires_grad_()
+    (lazy,) = bind_penalties({"r1": {"weight": 1.0, "share": 1e-6}})
+    term = lazy.term(Played(discriminator, real, turn.fake, real_logits=discriminator(real)), 0)
+    torch.testing.assert_close(term, penalties.r1(Played(discriminator, turn.real[:1], turn.fake[:1])))
+
+
 def test_penalties_are_bound_with_their_options_in_order() -> None:
     discriminator, turn = played(Scalar)
     first, second = bind_penalties(
@@ -286,6 +310,8 @@ def test_penalty_of_weight_zero_is_off() -> None:
         ({"r1": {}}, r"'loss\.penalties\.r1\.weight' is missing"),
         ({"r1": {"weight": -1}}, "at least 0"),
         ({"r1": {"weight": 1, "every": 0}}, "at least 1 step"),
+        ({"r1": {"weight": 1, "share": 0}}, "above 0 and at most 1"),
+        ({"r1": {"weight": 1, "share": 1.5}}, "above 0 and at most 1"),
         ({"r1": 5}, "give a mapping"),
         ({"r1_finite_difference": {"weight": 1, "sigma": 0}}, "above 0"),
     ],

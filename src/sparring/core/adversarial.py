@@ -26,7 +26,7 @@ class LossOptions(Section):
     name: str = "non_saturating"
     options: dict[str, Any] = pydantic.Field({}, description="the loss's own numbers, e.g. a, b, c of least_squares")
     penalties: dict[str, dict[str, Any]] = pydantic.Field(
-        {}, description="name → weight, every (interval), own options"
+        {}, description="name → weight, every (interval), share (of the batch), own options"
     )
     label_noise: float = pydantic.Field(0.0, ge=0, le=0.5, description="probability of swapped real and fake labels")
     instance_noise: float = pydantic.Field(0.0, ge=0, description="standard deviation of noise on D's inputs")
@@ -146,7 +146,9 @@ class AdversarialGame(Game):
         parts = {"adversarial": self.adversarial.discriminator(*noisy)}
         if due:
             played = Played(
-                discriminate=lambda samples: self.discriminator(samples, label),
+                discriminate=lambda samples: self.discriminator(
+                    samples, None if label is None else label[: len(samples)]
+                ),
                 real=real,
                 fake=fake,
                 real_logits=real_logits if reuse else None,

@@ -69,6 +69,25 @@ def labels(count: int, classes: int) -> Tensor | None:
     return torch.arange(count) % classes if classes else None
 
 
+@each_classes
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 13), (3, 28, 28), (2, 33, 20)], ids=str)
+def test_patched_dcgan_fits_images_of_every_shape_and_leaves_out_the_largest_stage(
+    shape: Shape, classes: int, generator: Build, discriminator: Build
+) -> None:
+    G, D = generator("dcgan", shape, classes, patch=2), discriminator("dcgan", shape, classes, patch=2)
+    sides: list[int] = []
+    for layer in [*G.modules(), *D.modules()]:
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(
+                lambda _, inputs, output: sides.extend([*inputs[0].shape[2:], *output.shape[2:]])
+            )
+    label = labels(2, classes)
+    images = G(torch.randn(2, LATENT), label)
+    assert images.shape == (2, *shape)
+    assert D(images, label).shape == (2,)
+    assert max(sides) == (max(shape[1:]) + 1) // 2
+
+
 @each_network
 @each_classes
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
