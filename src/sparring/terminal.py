@@ -78,27 +78,31 @@ def show_findings(report: dict[str, Any]) -> None:
 
 
 def show_evaluation(result: EvaluateResult) -> None:
-    """A row a figure, with everything that comparing it needs; then what all of them share, and the notes."""
-    table = Table("metric", "value", "95 % interval", "better", "real", "fake", "besides")
-    for figure in result.figures.values():
+    """A row a figure; then what comparing them needs, and the notes."""
+    table = Table()
+    for heading in ("metric", "value", "95 % interval", "better"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading in ("metric", "better") else "right")
+    table.add_column("besides")
+    figures = list(result.figures.values())
+    usual = max({(each.real, each.fake) for each in figures}, default=(0, 0))
+    for figure in figures:
+        besides = [] if (figure.real, figure.fake) == usual else [f"of {figure.real:,} real, {figure.fake:,} fake"]
+        better = "higher" if figure.higher_is_better else "lower"
         table.add_row(
-            figure.metric,
-            number(figure.value),
-            interval(figure),
-            "higher" if figure.higher_is_better else "lower",
-            f"{figure.real:,}",
-            f"{figure.fake:,}",
-            _besides(figure),
+            figure.metric, number(figure.value), interval(figure), better, ", ".join([*besides, *_besides(figure)])
         )
-    console = Console()
+    console = _console()
     console.print(table)
-    first = next(iter(result.figures.values()), None)
-    if first:
-        shared = [
-            f"features: {result.features}",
-            *(f"{key}: {first.facts[key]}" for key in SHARED if key in first.facts),
-        ]
-        console.print("\n".join(shared), markup=False, highlight=False)
+    console.print(
+        f"samples: {usual[1]:,} fake, {usual[0]:,} real",
+        f"features: {result.features}",
+        sep="\n",
+        markup=False,
+        highlight=False,
+    )
+    for key in SHARED:
+        if figures and key in figures[0].facts:
+            console.print(f"{key}: {figures[0].facts[key]}", markup=False, highlight=False)
     for note in result.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
     for file in result.files:
@@ -119,7 +123,7 @@ def show_comparison(result: CompareResult) -> None:
             cells.append(f"{number(figure.value)}{mark}\n[dim]{interval(figure)}[/dim]")
         higher = next(iter(result.runs.values())).figures[name].higher_is_better
         table.add_row(name, *cells, "higher" if higher else "lower")
-    console = Console()
+    console = _console()
     console.print(table)
     console.print(
         f"measured on {result.data} in {result.features}; ★ the best, ★★ the best by intervals that do not meet",
@@ -134,12 +138,18 @@ SHARED = ("resizer", "reference", "seed")
 OWN = ("seed", "resizer", "reference", "resamples", "by_class")
 
 
-def _besides(figure: Figure) -> str:
+def _besides(figure: Figure) -> list[str]:
     facts = {key: value for key, value in figure.facts.items() if key not in OWN and value is not None}
-    return ", ".join(
+    return [
         f"{key.replace('_', ' ')} {number(value) if isinstance(value, int | float) else value}"
         for key, value in facts.items()
-    )
+    ]
+
+
+def _console() -> Console:
+    """As wide as the terminal; a file or a pipe has room."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 def interval(figure: Figure) -> str:

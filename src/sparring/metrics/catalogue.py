@@ -20,6 +20,8 @@ from sparring.metrics.vendi import vendi
 HIGHER, LOWER = True, False
 NEIGHBOURS = 5
 KID_SUBSET = 1000
+VENDI_MOST = 2000  # its eigenvalues cost N³, and it grows with N: the same for everyone
+SPLITS = 10  # of the Inception Score
 
 
 def _fid(real: Batch, fake: Batch, seed: int) -> Values:
@@ -37,7 +39,7 @@ def _kid(real: Batch, fake: Batch, seed: int) -> Values:
 
 
 def _mmd(real: Batch, fake: Batch, seed: int) -> Values:
-    return {"mmd": mmd(real["features"], fake["features"])}
+    return {"mmd": mmd(real["features"], fake["features"], seed=seed)}
 
 
 def _sliced_wasserstein(real: Batch, fake: Batch, seed: int) -> Values:
@@ -45,9 +47,10 @@ def _sliced_wasserstein(real: Batch, fake: Batch, seed: int) -> Values:
 
 
 def _inception_score(real: Batch, fake: Batch, seed: int) -> Values:
-    mean, deviation = inception_score(fake["logits"], seed=seed)
-    of_real, _ = inception_score(real["logits"], seed=seed)
-    return {"inception_score": Value(mean, {"over_splits": deviation, "of_real": of_real})}
+    splits = min(SPLITS, real.count, fake.count)
+    mean, deviation = inception_score(fake["logits"], splits=splits, seed=seed)
+    of_real, _ = inception_score(real["logits"], splits=splits, seed=seed)
+    return {"inception_score": Value(mean, {"splits": splits, "over_splits": deviation, "of_real": of_real})}
 
 
 def _prdc(real: Batch, fake: Batch, seed: int) -> Values:
@@ -70,9 +73,15 @@ def _memorisation(real: Batch, fake: Batch, seed: int) -> Values:
     expected = max(0.01, 1 / max(3, len(real["features"].unique(dim=0))))
     copies = copy_share(real["features"], fake["features"], expected=expected)
     return {
-        "authenticity": authenticity(real["features"], fake["features"]),
+        "authenticity": Value(authenticity(real["features"], fake["features"]), {"of_real": _own_authenticity(real)}),
         "copies": Value(copies.share, {"expected": copies.expected}),
     }
+
+
+def _own_authenticity(real: Batch) -> float:
+    """Of one half of the data against the other: what samples that copy nothing get."""
+    left, right = real["features"].chunk(2)
+    return authenticity(left, right)
 
 
 def _conditional_accuracy(real: Batch, fake: Batch, seed: int) -> Values:
@@ -83,10 +92,10 @@ def _conditional_accuracy(real: Batch, fake: Batch, seed: int) -> Values:
 
 
 def _class_fid(real: Batch, fake: Batch, seed: int) -> Values:
-    classes = [str(number) for number in range(int(real["label"].max()) + 1)]
+    classes = [str(number) for number in range(1 + int(torch.cat([real["label"], fake["label"]]).max()))]
     each = class_frechet(real["features"], fake["features"], real["label"], fake["label"], classes=classes)
-    mean = sum(each.values()) / len(each) if each else float("nan")
-    return {"class_fid": Value(mean, {"by_class": each})}
+    # Where no class has enough samples there is no figure.
+    return {"class_fid": Value(sum(each.values()) / len(each), {"by_class": each})} if each else {}
 
 
 def _modes(real: Batch, fake: Batch, seed: int) -> Values:
@@ -113,7 +122,7 @@ MEASURES = {
         {"authenticity": HIGHER, "copies": LOWER}, _memorisation, resampled="fake", usual=True,
         note="share of samples that are no copies (Alaa et al. 2022)",
     ),
-    "vendi": Measure({"vendi": HIGHER}, _vendi, usual=True, note="effective number of different samples (Friedman & Dieng 2023)"),
+    "vendi": Measure({"vendi": HIGHER}, _vendi, most=VENDI_MOST, usual=True, note="effective number of different samples (Friedman & Dieng 2023)"),
     "conditional_accuracy": Measure(
         {"conditional_accuracy": HIGHER}, _conditional_accuracy, needs=("class_logits", "label"), usual=True,
         note="share of samples that show the class they were asked for",

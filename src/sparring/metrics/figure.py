@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,8 +31,9 @@ class Figure:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON-ready data."""
+        """As JSON-ready data; a value that is not finite is None, which JSON can hold."""
         own = {key: value for key, value in vars(self).items() if key not in ("metric", "facts", "interval")}
+        own["value"] = self.value if math.isfinite(self.value) else None
         return {**own, "interval": list(self.interval) if self.interval else None, **self.facts}
 
 

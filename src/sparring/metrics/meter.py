@@ -115,7 +115,7 @@ class Meter:
         intervals = half_intervals(
             compute, numbers, real, fake, resamples=count, seed=self.seed, resampled=measure.resampled
         )
-        chosen = values.keys() if wanted is None else [key for key in values if key in set(wanted)]
+        chosen = [key for key in values if wanted is None or key in set(wanted)]
         return {
             key: Figure(
                 metric=key,
