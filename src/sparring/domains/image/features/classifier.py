@@ -223,7 +223,7 @@ def _untrained(images: Tensor, seed: int) -> CompactNetwork:
     network.to(images.device).train()
     with torch.no_grad():
         for _ in range(30):  # running averages take a tenth of every batch
-            chosen = torch.randint(len(images), (64,), generator=generator).to(images.device)
+            chosen = torch.randint(len(images), (32,), generator=generator).to(images.device)
             network(view(from_bytes(images[chosen]), generator))
     return network
 
