@@ -128,7 +128,7 @@ def open_classifier(
 
     data: images (N, C, H, W), any size, 1 to 4 channels. folder: None: `features` in the cache, see
     `data.cache.default_folder`. use_labels: False leaves labels out of it. samples: images shown in training; None:
-    what takes about two minutes of one core at most, a minute without labels. seed: of weights, order and views.
+    what takes about two minutes of one core at most. seed: of weights, order and views.
     device: where it is trained and used; None: CUDA where there is. progress: called with (done, all) steps of training.
     Raises UserError where the folder cannot be written.
     """
