@@ -116,10 +116,11 @@ def show_comparison(result: CompareResult) -> None:
     table = Table("metric", *result.runs, "better")
     for name in result.figures:
         best, is_apart = result.best(name)
+        best_value = result.runs[best].figures[name].value
         cells = []
-        for run, measured in result.runs.items():
+        for measured in result.runs.values():
             figure = measured.figures[name]
-            mark = (" ★★" if is_apart else " ★") if run == best else ""
+            mark = "" if figure.value != best_value else " ★★" if is_apart else " ★"
             cells.append(f"{number(figure.value)}{mark}\n[dim]{interval(figure)}[/dim]")
         higher = next(iter(result.runs.values())).figures[name].higher_is_better
         table.add_row(name, *cells, "higher" if higher else "lower")

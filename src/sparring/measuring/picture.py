@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from sparring.domains import open_domain
 from sparring.files import write_whole
 from sparring.measuring.evaluation import EvaluateResult
 from sparring.run import Run
@@ -84,6 +85,12 @@ def _curve(lanes: Sequence[Lane]) -> str | None:
     return max(sorted(set(names)), key=names.count) if names else None
 
 
+def _space(lanes: Sequence[Lane]) -> str:
+    """The spaces that the trainings measured in."""
+    recipes = [lane.run.read_recipe() for lane in lanes]
+    return ", ".join(dict.fromkeys(each.evaluate.features or open_domain(each.domain).spaces[0] for each in recipes))
+
+
 def _draw_curves(axes: Axes, lanes: Sequence[Lane], name: str, colours: Sequence[str]) -> None:
     for lane, colour in zip(lanes, colours, strict=True):
         points = [
@@ -93,7 +100,10 @@ def _draw_curves(axes: Axes, lanes: Sequence[Lane], name: str, colours: Sequence
             steps, values = np.array(points, dtype=float).T
             axes.plot(steps, values, color=colour, marker="o", markersize=3, linewidth=1.6, label=lane.name)
     axes.set_title(
-        f"{name.removeprefix('metric/').replace('_', ' ')}, measured while training", loc="left", fontsize=10, color=INK
+        f"{name.removeprefix('metric/').replace('_', ' ')}, in {_space(lanes)}, measured while training",
+        loc="left",
+        fontsize=10,
+        color=INK,
     )
     axes.set_xlabel("step", fontsize=9, color=INK)
     axes.grid(True, color=FAINT)

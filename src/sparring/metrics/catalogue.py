@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from sparring.core.game import Batch
@@ -18,6 +20,7 @@ from sparring.metrics.two_sample import two_sample
 from sparring.metrics.vendi import vendi
 
 HIGHER, LOWER = True, False
+ANY, SHARE = (-math.inf, math.inf), (0.0, 1.0)
 NEIGHBOURS = 5
 KID_SUBSET = 1000
 VENDI_MOST = 2000  # its eigenvalues cost N³, and it grows with N: the same for everyone
@@ -112,19 +115,19 @@ def _modes(real: Batch, fake: Batch, seed: int) -> Values:
 
 MEASURES = {
     "fid": Measure({"fid": LOWER}, _fid, usual=True, note="Fréchet distance (Heusel et al. 2017)"),
-    "fid_infinity": Measure({"fid_infinity": LOWER}, _fid_infinity, note="FID without its bias (Chong & Forsyth 2020)"),
-    "kid": Measure({"kid": LOWER}, _kid, usual=True, note="kernel distance (Bińkowski et al. 2018)"),
+    "fid_infinity": Measure({"fid_infinity": LOWER}, _fid_infinity, within=ANY, note="FID without its bias (Chong & Forsyth 2020)"),
+    "kid": Measure({"kid": LOWER}, _kid, within=ANY, usual=True, note="kernel distance (Bińkowski et al. 2018)"),
     "prdc": Measure(
         {"precision": HIGHER, "recall": HIGHER, "density": HIGHER, "coverage": HIGHER}, _prdc, usual=True,
         note="fidelity and diversity by neighbours (Kynkäänniemi et al. 2019; Naeem et al. 2020)",
     ),
     "memorisation": Measure(
-        {"authenticity": HIGHER, "copies": LOWER}, _memorisation, resampled="fake", usual=True,
+        {"authenticity": HIGHER, "copies": LOWER}, _memorisation, resampled="fake", within=SHARE, usual=True,
         note="share of samples that are no copies (Alaa et al. 2022)",
     ),
     "vendi": Measure({"vendi": HIGHER}, _vendi, most=VENDI_MOST, usual=True, note="effective number of different samples (Friedman & Dieng 2023)"),
     "conditional_accuracy": Measure(
-        {"conditional_accuracy": HIGHER}, _conditional_accuracy, needs=("class_logits", "label"), usual=True,
+        {"conditional_accuracy": HIGHER}, _conditional_accuracy, within=SHARE, needs=("class_logits", "label"), usual=True,
         note="share of samples that show the class they were asked for",
     ),
     "modes": Measure(
@@ -137,10 +140,10 @@ MEASURES = {
     "class_fid": Measure(
         {"class_fid": LOWER}, _class_fid, needs=("features", "label"), note="mean over the classes of each one's FID"
     ),
-    "mmd": Measure({"mmd": LOWER}, _mmd, note="squared, Gaussian kernels (Gretton et al. 2012)"),
+    "mmd": Measure({"mmd": LOWER}, _mmd, within=ANY, note="squared, Gaussian kernels (Gretton et al. 2012)"),
     "sliced_wasserstein": Measure({"sliced_wasserstein": LOWER}, _sliced_wasserstein, note="transport along random lines"),
     "two_sample": Measure(
-        {"two_sample": LOWER}, _two_sample, note="accuracy of telling samples from data (Lopez-Paz & Oquab 2017)"
+        {"two_sample": LOWER}, _two_sample, within=SHARE, note="accuracy of telling samples from data (Lopez-Paz & Oquab 2017)"
     ),
 }  # fmt: skip
 """In the order of reporting."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Measure:
     most: take no more samples of a side than this.
     resampled: whose chance the interval is to hold: of `both` sides, of `pairs` together, or of the `fake` alone, where
         the question is about just these real samples.
+    within: what its figures can be, which their intervals keep to.
     usual: measured unless others are asked for.
     note: what it says, in a few words.
     """
@@ -48,6 +50,7 @@ class Measure:
     needs: tuple[str, ...] = ("features",)
     most: int | None = None
     resampled: Resampled = "both"
+    within: tuple[float, float] = (0.0, math.inf)
     usual: bool = False
     note: str = ""
 
@@ -123,7 +126,7 @@ class Meter:
                 features=self.features.name if "features" in measure.needs or "logits" in measure.needs else "samples",
                 real=real.count,
                 fake=fake.count,
-                interval=intervals.get(key),
+                interval=_clipped(intervals.get(key), measure.within),
                 higher_is_better=measure.figures[key],
                 facts={**self.facts, "resamples": count, **values[key].facts},
             )
@@ -184,6 +187,10 @@ def choose_measures(measures: Mapping[str, Measure], wanted: str | Iterable[str]
         kept = chosen.setdefault(owner, [])
         kept += [each for each in figures if each not in kept]
     return chosen
+
+
+def _clipped(interval: tuple[float, float] | None, within: tuple[float, float]) -> tuple[float, float] | None:
+    return interval and (max(interval[0], within[0]), min(interval[1], within[1]))
 
 
 def _view(side: Batch, measure: Measure) -> Batch:
