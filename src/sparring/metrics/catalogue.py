@@ -23,6 +23,7 @@ HIGHER, LOWER = True, False
 ANY, SHARE = (-math.inf, math.inf), (0.0, 1.0)
 NEIGHBOURS = 5
 KID_SUBSET = 1000
+CLASS_LEAST = 20  # of each class on each side; a half of those must still be there for the interval
 VENDI_MOST = 2000  # its eigenvalues cost N³, and it grows with N: the same for everyone
 SPLITS = 10  # of the Inception Score
 
@@ -96,7 +97,9 @@ def _conditional_accuracy(real: Batch, fake: Batch, seed: int) -> Values:
 
 def _class_fid(real: Batch, fake: Batch, seed: int) -> Values:
     classes = [str(number) for number in range(1 + int(torch.cat([real["label"], fake["label"]]).max()))]
-    each = class_frechet(real["features"], fake["features"], real["label"], fake["label"], classes=classes)
+    each = class_frechet(
+        real["features"], fake["features"], real["label"], fake["label"], classes=classes, least=CLASS_LEAST
+    )
     # Where no class has enough samples there is no figure.
     return {"class_fid": Value(sum(each.values()) / len(each), {"by_class": each})} if each else {}
 
