@@ -14,7 +14,7 @@ from sparring.core.game import Batch, DataSpec, Turn
 from sparring.domains import open_domain
 from sparring.domains.vector.data import VectorData
 from sparring.domains.vector.games import VectorGame
-from sparring.domains.vector.networks import Maxout, PacganDiscriminator, PacganGenerator
+from sparring.domains.vector.networks import Maxout, MlpGenerator, PacganDiscriminator, PacganGenerator
 from sparring.errors import UserError
 from sparring.recipe import Recipe, load_recipe
 from sparring.training.engine import Engine, seed_everything
@@ -127,6 +127,15 @@ def test_labelled_data_gives_a_conditional_game_under_the_default_recipe() -> No
     assert not built(tiny("vector-gan"), data.spec).conditional
     with pytest.raises(UserError, match=r"the data has none: name their column with data\.label"):
         built(tiny("vector-default", "model.conditional=true"), points().spec)
+
+
+def test_sharpness_is_what_latents_are_multiplied_by() -> None:
+    plain, sharp = MlpGenerator(2, 3, 0, width=8), MlpGenerator(2, 3, 0, width=8, sharpness=5)
+    sharp.load_state_dict(plain.state_dict())
+    latent = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sharp(latent), plain(5 * latent))
+    with pytest.raises(UserError, match="sharpness must be above 0"):
+        MlpGenerator(2, 3, 0, sharpness=0)
 
 
 def test_pacgans_networks_are_as_published() -> None:
