@@ -155,6 +155,8 @@ def test_pairs_are_files_of_equal_names(tmp_path: Path) -> None:
     found = sparring.evaluate(fake, data=str(real), features="pixels", metrics="psnr")
     assert found.figures["psnr"].value == pytest.approx(20 * np.log10(255 / 10), rel=1e-4)
     assert found.figures["psnr"].fake == 20
+    with pytest.raises(UserError, match=r"LPIPS .* needs pretrained weights"):
+        sparring.evaluate(fake, data=str(real), features="pixels", metrics="lpips")
     strange = write_folder(tmp_path / "c", clean[:5], [f"x{index}.png" for index in range(5)])
     with pytest.raises(UserError, match="files of equal names"):
         sparring.evaluate(strange, data=str(real), features="pixels", metrics="psnr")

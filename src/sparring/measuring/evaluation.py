@@ -20,6 +20,7 @@ from sparring.measuring.sides import BATCH, Side, describe, from_dataset, from_t
 from sparring.metrics.figure import Features, Figure
 from sparring.metrics.memorisation import suspects
 from sparring.metrics.meter import Meter, choose_measures, with_own
+from sparring.metrics.weights import Unavailable
 from sparring.run import Run
 from sparring.trained import load
 
@@ -123,7 +124,8 @@ def evaluate(
     _require_finite(fake, str(subject))
     facts = {"reference": _reference(match, n_real, seed), **match.facts}
     meter = Meter(space, measures, real, seed=seed, facts=facts)
-    possible = _possible(meter, fake, chosen, "pairs" in match.facts, explicit=metrics is not None and metrics != "all")
+    explicit = metrics is not None and metrics != "all"
+    possible = _possible(meter, fake, chosen, "pairs" in match.facts, explicit=explicit)
     for index, name in enumerate(possible):
         tick(name, index, len(possible))
         left = clock.left
@@ -138,7 +140,13 @@ def evaluate(
             )
             continue
         share = max(0.0, left) / (len(possible) - index)
-        found = meter.figures(fake, name, seconds=share / 2, wanted=chosen[name])
+        try:
+            found = meter.figures(fake, name, seconds=share / 2, wanted=chosen[name])
+        except Unavailable as error:
+            if explicit:
+                raise
+            result.notes.append(f"left out {', '.join(chosen[name])}: {error}")
+            continue
         result.figures |= {key: _named(figure, match.data.spec.classes) for key, figure in found.items()}
     if out is not None:
         result.files = _write(result, match, meter, fake, Path(out), clock)
