@@ -35,6 +35,7 @@ class VectorDomain(Domain):
     measures = MEASURES
     spaces = SPACES
     formats = ("csv", "npy", "npz", "sheet")
+    sample = "vectors (D,) in the data's own units"
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate against `VectorOptions`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import pydantic
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.adversarial import AdversarialGame, Latent, LossOptions
+from sparring.core.exportable import Exportable, Input
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.initialize import INITIALIZERS, initialize
 from sparring.core.regularize import spectral_norm
@@ -117,9 +119,34 @@ class VectorGame(AdversarialGame):
             batch["real"] = self.shown[torch.randint(len(self.shown), (count,), device=self.device, generator=rng)]
         return batch
 
+    def exportable(self) -> Exportable:
+        """The generator, in the data's own units."""
+        return InUnits(self.generator, self.mean, self.scale, *self.inputs())
+
+    @classmethod
+    def spec_to_share(cls, spec: DataSpec) -> DataSpec:
+        """Without the rows of the data that samples are shown beside."""
+        return replace(spec, extra={key: value for key, value in spec.extra.items() if key != "shown"})
+
     def standardise(self, data: Tensor) -> Tensor:
         """Data (N, D) with mean 0 and scale 1, constant columns as 0."""
         return (data - self.mean) / torch.where(self.scale > 0, self.scale, torch.inf)
+
+
+class InUnits(Exportable):
+    """A generator of standardised vectors, as a function that gives them in the data's own units."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, generator: nn.Module, mean: Tensor, scale: Tensor, *inputs: Input) -> None:
+        super().__init__(generator, *inputs)
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        """Vectors (N, D)."""
+        return super().forward(latent, label) * self.scale + self.mean
 
 
 GAMES: dict[str, type[Game]] = {"adversarial": VectorGame}
