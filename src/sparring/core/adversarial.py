@@ -12,6 +12,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
+from sparring.core.exportable import Choice, Exportable, Input, Noise
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.losses import bind, flip_labels, resolve_loss
 from sparring.core.penalties import Played, bind_penalties, resolve_penalties
@@ -232,6 +233,15 @@ class AdversarialGame(Game):
             return Batch(data=self.sample(count, None, rng).float())
         label = self.draw_labels(count, rng) if condition is None else condition.to(self.device)
         return Batch(data=self.sample(count, label, rng).float(), label=label)
+
+    def inputs(self) -> list[Input]:
+        """What the generator is a function of."""
+        labels = [Choice("label", self.classes)] if self.conditional else []
+        return [Noise("latent", self.latent, self.latent_distribution), *labels]
+
+    def exportable(self) -> Exportable | None:
+        """The generator."""
+        return Exportable(self.generator, *self.inputs())
 
     @torch.no_grad()
     def watch(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:

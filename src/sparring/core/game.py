@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sparring.core.exportable import Exportable
 from sparring.options import call, resolve
 
 if TYPE_CHECKING:
@@ -146,6 +147,18 @@ class Game(nn.Module):
         rng: a generator on the game's device; None means torch's global one.
         """
         raise NotImplementedError
+
+    def exportable(self) -> Exportable | None:
+        """The generator as a function of its inputs alone, on the modules of `averaged`; None where the game has none.
+
+        It must give the samples that `generate` draws; `sparring export` looks whether it does.
+        """
+        return None
+
+    @classmethod
+    def spec_to_share(cls, spec: DataSpec) -> DataSpec:
+        """What of `spec` may leave with an exported generator: all that building it needs, and no samples of the data."""
+        return spec
 
     @property
     def conditions(self) -> Sequence[str]:

@@ -29,6 +29,8 @@ class Domain(ABC):
     """The feature spaces to measure in, the plainest first: it needs nothing and costs nothing."""
     formats: Sequence[str]
     """What `save` can write, the default first."""
+    sample: str = "as the game draws them"
+    """What the numbers of a game's sample are, for those who meet it outside the package."""
 
     @abstractmethod
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:

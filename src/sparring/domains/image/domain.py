@@ -32,6 +32,7 @@ class ImageDomain(Domain):
     measures = MEASURES
     spaces = ("pixels", *(name for name in FEATURES if name != "pixels"))
     formats = ("png", "npz", "sheet")
+    sample = "images (C, H, W) in [-1, 1], for a PNG round((x + 1) * 127.5) clipped to 0 ... 255"
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate against `ImageOptions`."""
@@ -74,7 +75,6 @@ class ImageDomain(Domain):
 
     def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
         """See `domains.image.features`."""
-        assert isinstance(data, ImageData)
         return open_features(which, data, progress=progress)
 
     def open_reference(

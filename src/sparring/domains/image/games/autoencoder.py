@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparring.core.exportable import Exportable, Noise
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.initialize import initialize
 from sparring.core.losses import bind, resolve_loss
@@ -120,6 +121,10 @@ class AdversarialAutoencoder(Game):
     def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """Decoded draws of the prior."""
         return Batch(data=self.generator(torch.randn(count, self.latent, device=self.device, generator=rng)).float())
+
+    def exportable(self) -> Exportable:
+        """The decoder, of draws of the prior."""
+        return Exportable(self.generator, Noise("latent", self.latent))
 
 
 class Encoder(nn.Module):

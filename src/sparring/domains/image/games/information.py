@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparring.core.exportable import Choice, Exportable, Noise
 from sparring.core.game import Batch, DataSpec, Losses
 from sparring.domains.image.games.adversarial import ImageGame, ModelOptions, build, head, look_with_features
 from sparring.domains.image.networks import GENERATORS
@@ -92,6 +93,14 @@ class InformationGame(ImageGame):
         category, continuous = self.codes(count, None if condition is None else condition.to(self.device), rng)
         return Batch(data=self.sample_for(category, continuous, None, rng).float(), label=category)
 
+    def exportable(self) -> Exportable:
+        """The generator, of its noise and its codes apart."""
+        latent, *labels = self.inputs()
+        size = self.information.continuous
+        codes = [Choice("category", tuple(str(category) for category in range(self.information.categories)))]
+        continuous = [Noise("continuous", size, "uniform")] if size else []
+        return OfCodes(self.generator, latent, *codes, *continuous, *labels)
+
     def information_loss(self, batch: Batch, features: Tensor | None) -> Tensor:
         """−λ L_I of the fakes in the batch's memo, up to a constant."""
         category, continuous = batch.memo["codes"]
@@ -109,3 +118,15 @@ class InformationGame(ImageGame):
     def add_generator_terms(self, losses: Losses, batch: Batch, fake: Tensor | None) -> None:
         """The generator learns to show them."""
         losses["information"] = self.information_loss(batch, fake)
+
+
+class OfCodes(Exportable):
+    """The generator as a function of noise (N, L), categories (N,), continuous codes (N, K) and labels (N,)."""
+
+    def forward(  # type: ignore[override]  # a function of more than the plain one
+        self, latent: Tensor, category: Tensor, continuous: Tensor | None = None, label: Tensor | None = None
+    ) -> Tensor:
+        """Samples of the codes."""
+        (choice,) = (each for each in self.inputs if isinstance(each, Choice) and each.name == "category")
+        parts = [latent, functional.one_hot(category, len(choice.names)).float()]
+        return super().forward(torch.cat(parts if continuous is None else [*parts, continuous], dim=1), label)
