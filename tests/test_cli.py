@@ -493,7 +493,7 @@ def commands() -> dict[str, Any]:
 
 def test_the_commands_are_those_of_the_contract() -> None:
     assert commands().keys() == {
-        "train", "resume", "finetune", "generate", "evaluate", "compare", "metrics", "recipes", "data check", "data prepare",
+        "train", "resume", "finetune", "generate", "evaluate", "compare", "export", "metrics", "recipes", "data check", "data prepare",
     }  # fmt: skip
 
 

@@ -7,12 +7,34 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sparring.api import check_data, compare, evaluate, finetune, generate, load, prepare_data, resume, train
+    from sparring.api import (
+        check_data,
+        compare,
+        evaluate,
+        export,
+        finetune,
+        generate,
+        load,
+        prepare_data,
+        resume,
+        train,
+    )
     from sparring.errors import Interrupted, UserError
     from sparring.recipe import Recipe, load_recipe, named_recipes
 
 _HOMES = {
-    "api": ("train", "resume", "finetune", "load", "generate", "evaluate", "compare", "check_data", "prepare_data"),
+    "api": (
+        "train",
+        "resume",
+        "finetune",
+        "load",
+        "generate",
+        "evaluate",
+        "compare",
+        "export",
+        "check_data",
+        "prepare_data",
+    ),
     "errors": ("UserError", "Interrupted"),
     "recipe": ("Recipe", "load_recipe", "named_recipes"),
 }
@@ -23,6 +45,7 @@ __all__ = [
     "check_data",
     "compare",
     "evaluate",
+    "export",
     "finetune",
     "generate",
     "load",

@@ -14,6 +14,7 @@ from typing import Any
 from sparring.core.schedules import SCHEDULES
 from sparring.domains import open_domain
 from sparring.errors import UserError, nearest
+from sparring.exporting.export import ExportResult, export
 from sparring.measuring.comparison import CompareResult, compare
 from sparring.measuring.evaluation import EvaluateResult, evaluate
 from sparring.options import resolve_named
@@ -224,11 +225,13 @@ def _format_of(out: str | Path | None, formats: Sequence[str]) -> str:
 __all__ = [
     "CompareResult",
     "EvaluateResult",
+    "ExportResult",
     "TrainResult",
     "Trained",
     "check_data",
     "compare",
     "evaluate",
+    "export",
     "finetune",
     "generate",
     "load",

@@ -20,6 +20,7 @@ from sparring.terminal import (
     print_json,
     show_comparison,
     show_evaluation,
+    show_export,
     show_findings,
     show_training,
     tell,
@@ -315,6 +316,34 @@ def compare(
         print_json(result.plain())
     else:
         show_comparison(result)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="onnx|safetensors|pt2",
+            help="onnx: for every ONNX runtime; safetensors: weights, for this package; pt2: a torch.export program.",
+        ),
+    ] = "onnx",
+    quantize: Annotated[
+        str, typer.Option(metavar="none|int8|bf16", help="Of ONNX: fewer bits, with the loss of quality measured.")
+    ] = "none",
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to write. Default: RUN/export.")] = None,
+    checkpoint: CheckpointOption = "best",
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Write the generator for other programs, checked against PyTorch, with a model card beside it."""
+    from sparring import api
+
+    result = api.export(run, format=format, out=out, quantize=quantize, checkpoint=checkpoint, trust=trust)
+    if json:
+        print_json(result.plain())
+    else:
+        show_export(result)
 
 
 @app.command()

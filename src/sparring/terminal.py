@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from sparring.exporting.export import ExportResult
     from sparring.measuring.comparison import CompareResult
     from sparring.measuring.evaluation import EvaluateResult
     from sparring.metrics.figure import Figure
@@ -133,6 +134,32 @@ def show_comparison(result: CompareResult) -> None:
     for note in result.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
     tell(f"{result.picture} shows curves, samples and figures side by side")
+
+
+def show_export(result: ExportResult) -> None:
+    """How large, how exact, how fast, and what a quantized model lost."""
+    facts = result.facts
+    before = facts.get("unquantized")
+    table = Table(show_header=False)
+
+    def row(what: str, value: str, was: str | None = None) -> None:
+        table.add_row(what, value if was is None else f"{value} (unquantized {was})")
+
+    row("size", f"{facts['bytes'] / 1024:,.1f} KiB", f"{before['bytes'] / 1024:,.1f} KiB" if before else None)
+    largest = "largest difference from PyTorch's samples" + (", unquantized" if before else "")
+    table.add_row(largest, f"{number(facts['difference'])} (allowed 0.0001; relative for samples beyond 1)")
+    for batch, value in facts.get("milliseconds", {}).items():
+        was = f"{number(before['milliseconds'][batch])} ms" if before else None
+        row(f"onnxruntime, batch of {batch}", f"{number(value)} ms", was)
+        table.add_row(f"PyTorch, batch of {batch}", f"{number(facts['milliseconds_in_pytorch'][batch])} ms")
+    if loss := facts.get("quality_loss"):
+        table.add_row("mean absolute difference of samples", number(loss["mean_absolute_difference"]))
+        table.add_row(
+            f"Fréchet distance in {loss['features']}, {loss['samples']} samples",
+            f"{number(loss['frechet_distance'])} (between two draws unquantized {number(loss['frechet_of_two_draws'])})",
+        )
+    _console().print(table)
+    tell(f"wrote {', '.join(result.files)} (step {result.step})")
 
 
 SHARED = ("resizer", "reference", "seed")
