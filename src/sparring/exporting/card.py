@@ -8,7 +8,7 @@ from typing import Any
 
 from sparring.recipe import Recipe
 from sparring.run import Run
-from sparring.training.checkpoint import list_checkpoints, readable
+from sparring.training.checkpoint import Damaged, list_checkpoints
 
 DRAWN = 16  # samples that the snippet draws
 LISTED = 20  # names of classes that a table has room for
@@ -44,7 +44,7 @@ def model_card(
         "_To be filled in by the author: what it is for, what it must not be used for, its licence._",
         "## The data",
         _table(("", ""), [
-            ("source", f"`{data['source']}`"), ("fingerprint", f"`{data['fingerprint']}`"), ("samples", f"{data['count']:,}"),
+            ("source", f"`{_names([str(data['source'])])}`"), ("fingerprint", f"`{data['fingerprint']}`"), ("samples", f"{data['count']:,}"),
             ("shape of one", _shape(data["shape"])), ("classes", _names(data["classes"]) or "none"),
         ]),
         "_To be filled in by the author: where the data is from, whom or what it shows, what it lacks._",
@@ -88,8 +88,10 @@ def _measured(facts: Mapping[str, Any], quantize: str) -> list[str]:
 def _figures(run: Run, step: int) -> list[str]:
     """What the training found of its best checkpoint, and what the last evaluation did."""
     lines = []
-    with readable():
-        best = list_checkpoints(run.checkpoints)[-1].state().get("state", {}).get("best", {})
+    try:
+        best = list_checkpoints(run.checkpoints)[-1].state()["state"]["best"]
+    except Damaged:  # only the newest knows which was best; another one is being exported
+        best = {}
     if "metric" in best:
         lines.append(f"In training, `{best['metric']}` was {best['value']:.4g} at step {best['step']:,}, its best.")
     try:
