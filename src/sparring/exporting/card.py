@@ -22,7 +22,7 @@ def model_card(
     data, train = description["data"], recipe.train
     parts = [
         f"# A generator, trained by `{recipe.name}`",
-        f"{recipe.summary or 'A generative adversarial network'}. Exported from `{run.folder.name}` by `sparring export`; "
+        f"`{recipe.name}`: {recipe.summary or 'a generative adversarial network'}. Exported from `{run.folder.name}` by `sparring export`; "
         "everything but the sections for its author was recorded in training or measured at export.",
         "## The model",
         _table(("", ""), [
