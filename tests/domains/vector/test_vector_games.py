@@ -14,7 +14,13 @@ from sparring.core.game import Batch, DataSpec, Turn
 from sparring.domains import open_domain
 from sparring.domains.vector.data import VectorData
 from sparring.domains.vector.games import VectorGame
-from sparring.domains.vector.networks import Maxout, MlpGenerator, PacganDiscriminator, PacganGenerator
+from sparring.domains.vector.networks import (
+    Maxout,
+    MlpDiscriminator,
+    MlpGenerator,
+    PacganDiscriminator,
+    PacganGenerator,
+)
 from sparring.errors import UserError
 from sparring.recipe import Recipe, load_recipe
 from sparring.training.engine import Engine, seed_everything
@@ -31,6 +37,13 @@ def points(count: int = 400, *, labelled: bool = False) -> VectorData:
     values = np.random.default_rng(0).normal(size=(count, 3)) * [0.01, 500, 0] + [3, -2000, 8]
     labels = ["low" if value < 3 else "up" for value in values[:, 0]] if labelled else []
     return VectorData("points", values, labels, [])
+
+
+class Mean(torch.nn.Module):
+    """A discriminator of slope 2 by a row's projection on the direction in which all columns grow alike."""
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        return 2 * x.sum(1) * x.shape[1] ** -0.5
 
 
 def tiny(name: str = "vector-default", *keys: str) -> Recipe:
@@ -57,14 +70,42 @@ def test_both_players_of_every_recipe_move(name: str) -> None:
     assert [key for key in still if not key.endswith("head.linear.bias")] == []
 
 
-def test_what_the_discriminator_sees_has_mean_zero_and_deviation_one() -> None:
+def test_rows_have_a_mean_square_of_one_and_columns_equal_parts_of_it() -> None:
     data = points()
     game = built(tiny(), data.spec)
     seen: list[Tensor] = []
     game.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     game.loss(D, data.batch(torch.arange(400)), 0)
+    deviation = 3**-0.5
     torch.testing.assert_close(seen[0].mean(0), torch.zeros(3), atol=2e-3, rtol=0)
-    torch.testing.assert_close(seen[0].std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=2e-3, rtol=0)
+    torch.testing.assert_close(seen[0].std(0, correction=0), torch.tensor([deviation, deviation, 0]), atol=2e-3, rtol=0)
+
+
+def test_the_layers_see_and_make_columns_of_variance_one_however_many_there_are() -> None:
+    for size in (2, 50):
+        generator, discriminator = MlpGenerator(size, size, 0), MlpDiscriminator(size, 0)
+        seen: list[Tensor] = []
+        discriminator.body.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
+        rows = torch.randn(2000, size, generator=torch.Generator().manual_seed(0)) * size**-0.5
+        discriminator(rows)
+        assert seen[0].std().item() == pytest.approx(1, abs=0.03)
+        latent = torch.randn(9, size)
+        torch.testing.assert_close(
+            generator(latent) * size**0.5, generator.out(generator.body(generator.sharpness * latent))
+        )
+
+
+def test_a_penalty_means_the_same_for_any_number_of_columns() -> None:
+    """Columns that say the same thing again change neither R1 nor R2 of a discriminator that averages them."""
+    values = np.random.default_rng(0).normal(size=(64, 1))
+    parts = []
+    for copies in (1, 9):
+        data = VectorData("points", np.repeat(values, copies, axis=1), [], [])
+        game = built(tiny(), data.spec)
+        game.discriminator = Mean()
+        parts.append(game.loss(D, data.batch(torch.arange(64)), 0)["r1"].item())
+    assert parts[1] == pytest.approx(parts[0], rel=1e-5)
+    assert parts[0] == pytest.approx(0.005 * 0.5 * 4)
 
 
 def test_units_are_no_matter_to_the_game() -> None:
@@ -130,10 +171,11 @@ def test_labelled_data_gives_a_conditional_game_under_the_default_recipe() -> No
 
 
 def test_sharpness_is_what_latents_are_multiplied_by() -> None:
-    plain, sharp = MlpGenerator(2, 3, 0, width=8), MlpGenerator(2, 3, 0, width=8, sharpness=5)
+    plain, sharp = (MlpGenerator(2, 3, 0, width=8, sharpness=factor) for factor in (1, 5))
     sharp.load_state_dict(plain.state_dict())
     latent = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(sharp(latent), plain(5 * latent))
+    assert [MlpGenerator(2, latent, 0).sharpness for latent in (2, 6, 64)] == [24, 8, 1]
     with pytest.raises(UserError, match="sharpness must be above 0"):
         MlpGenerator(2, 3, 0, sharpness=0)
 
@@ -184,8 +226,8 @@ def test_the_default_recipe_is_the_default_of_images_but_for_its_networks_and_wh
     assert vectors["train"]["turns"] == images["train"]["turns"]
 
 
-def test_batches_without_standards_are_taken_as_standardised() -> None:
+def test_data_without_standards_is_taken_to_have_variance_one() -> None:
     game = built(tiny(), DataSpec((2,)))
-    assert torch.equal(game.standardise(torch.ones(3, 2)), torch.ones(3, 2))
+    torch.testing.assert_close(game.standardise(torch.ones(3, 2)), torch.full((3, 2), 2**-0.5))
     assert "real" not in game.eval().generate(3)
     assert isinstance(game.generate(3), Batch)

@@ -53,13 +53,14 @@ class ModelOptions(Section):
 class VectorGame(AdversarialGame):
     """A generator and a discriminator of vectors, which play in standardised units.
 
-    Batches come and samples go in the data's own units; in between, so that losses, penalties and noise mean the same
-    for any data, every column has mean 0 and the scale that `DataSpec.extra` gives is taken out. Columns that are
-    constant in the data are so in every sample.
+    Batches come and samples go in the data's own units. In between every column has mean 0, the scale that
+    `DataSpec.extra` gives is taken out, and what is left is divided by the root of the number of columns, so that a row
+    has a mean square of 1 however long it is: a slope, which is what gradient penalties weigh, tells a sample from its
+    neighbours over distances that grow with that root. Columns that are constant in the data are so in every sample.
     """
 
     mean: Tensor
-    scale: Tensor
+    unit: Tensor
     shown: Tensor
 
     @classmethod
@@ -97,8 +98,10 @@ class VectorGame(AdversarialGame):
     def know(self, spec: DataSpec) -> None:
         """Take over the data's standards. They are the data's and not the training's, so checkpoints do not hold them."""
         (size,) = spec.shape
-        for name, default in (("mean", [0.0] * size), ("scale", [1.0] * size), ("shown", [])):
-            value = torch.tensor(spec.extra.get(name, default), dtype=torch.float32).reshape(-1, size)
+        mean = torch.tensor(spec.extra.get("mean", [0.0] * size))
+        scale = torch.tensor(spec.extra.get("scale", [1.0] * size))
+        shown = torch.tensor(spec.extra.get("shown", [])).reshape(-1, size)
+        for name, value in (("mean", mean), ("unit", scale * size**0.5), ("shown", shown)):
             self.register_buffer(name, value, persistent=False)
 
     def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
@@ -109,19 +112,19 @@ class VectorGame(AdversarialGame):
 
     def sample(self, count: int, label: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
         """Draw from the generator, in standardised units."""
-        return super().sample(count, label, rng) * (self.scale > 0)
+        return super().sample(count, label, rng) * (self.unit > 0)
 
     def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """Samples as `data` (and `label`), in the data's own units; and `real`, rows of the data to show them beside."""
         batch = super().generate(count, condition=condition, rng=rng)
-        batch["data"] = batch["data"] * self.scale + self.mean
+        batch["data"] = batch["data"] * self.unit + self.mean
         if len(self.shown):
             batch["real"] = self.shown[torch.randint(len(self.shown), (count,), device=self.device, generator=rng)]
         return batch
 
     def exportable(self) -> Exportable:
         """The generator, in the data's own units."""
-        return InUnits(self.generator, self.mean, self.scale, *self.inputs())
+        return InUnits(self.generator, self.mean, self.unit, *self.inputs())
 
     @classmethod
     def spec_to_share(cls, spec: DataSpec) -> DataSpec:
@@ -129,8 +132,8 @@ class VectorGame(AdversarialGame):
         return replace(spec, extra={key: value for key, value in spec.extra.items() if key != "shown"})
 
     def standardise(self, data: Tensor) -> Tensor:
-        """Data (N, D) with mean 0 and scale 1, constant columns as 0."""
-        return (data - self.mean) / torch.where(self.scale > 0, self.scale, torch.inf)
+        """Data (N, D) in units of `unit`, with mean 0; constant columns as 0."""
+        return (data - self.mean) / torch.where(self.unit > 0, self.unit, torch.inf)
 
 
 class InUnits(Exportable):

@@ -1,4 +1,7 @@
-"""The networks that make and judge vectors, by the names that recipes use."""
+"""The networks that make and judge vectors, by the names that recipes use.
+
+A row (N, size) has a mean square of 1 in all, and not in each column: see `games.VectorGame`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from sparring.nn.layers import require_dropout, require_positive
 from sparring.nn.mlp import MLP
 
 Activation = Literal["tanh", "leaky_relu"]
+SHARPNESS = 48.0
 
 
 class MlpGenerator(nn.Module):
@@ -21,19 +25,21 @@ class MlpGenerator(nn.Module):
     activation: data often lies in clusters, and a generator must send a whole region of latents to nearly one place:
         a tanh saturates there and is flat, where the pieces of a leaky ReLU (slope 0.2) must cancel each other.
     sharpness: what latents are multiplied by. What lies between two clusters is an error of the generator's, in
-        proportion to how slowly it crosses from one to the other; a large factor lets it cross quickly from the start,
-        and the first layer learn to. 1 is the plain network.
+        proportion to how slowly it crosses from one to the other, and of few inputs a network learns what changes fast
+        last of all (Tancik et al. 2020). None: `SHARPNESS` shared among the latents, at least 1, the plain network.
     """
 
     def __init__(
         self, size: int, latent: int, classes: int,
-        *, width: int = 128, depth: int = 3, activation: Activation = "tanh", sharpness: float = 1.0,
+        *, width: int = 128, depth: int = 3, activation: Activation = "tanh", sharpness: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(width=width, depth=depth)
-        if not sharpness > 0:
+        if sharpness is not None and not sharpness > 0:
             raise UserError(f"sharpness must be above 0, not {sharpness}")
-        self.classes, self.sharpness = classes, sharpness
+        self.classes = classes
+        self.sharpness = max(1.0, SHARPNESS / latent) if sharpness is None else sharpness
+        self.row = size**-0.5  # the layers see and make columns of variance 1
         layers: list[nn.Module] = []
         inputs = latent + classes
         for _ in range(depth):
@@ -43,7 +49,7 @@ class MlpGenerator(nn.Module):
         self.out = nn.Linear(width, size)
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.out(self.body(append_label(self.sharpness * latent, label, self.classes)))
+        return self.row * self.out(self.body(append_label(self.sharpness * latent, label, self.classes)))
 
 
 class MlpDiscriminator(Discriminator):
@@ -56,12 +62,13 @@ class MlpDiscriminator(Discriminator):
         super().__init__(classes, condition)
         require_positive(width=width, depth=depth)
         require_dropout(dropout)
+        self.row = size**-0.5
         self.body = MLP(size + self.label_inputs, [width] * depth, dropout=dropout)
         self.feature_count = width
         self.head = Head(width, self.label_rows)
 
     def features(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.body(append_label(x, label, self.label_inputs))
+        return self.body(append_label(x / self.row, label, self.label_inputs))
 
 
 class PacganGenerator(nn.Module):
