@@ -44,9 +44,9 @@ def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
 def test_paired_sides_lose_the_same_samples() -> None:
     real = side(50, 0)
     fake = Batch(x=real["x"] + 1)
-    assert half_intervals(means, means(real, fake), real, fake, resamples=40, resampled="pairs")["gap"] == pytest.approx(
-        (1, 1)
-    )
+    assert half_intervals(means, means(real, fake), real, fake, resamples=40, resampled="pairs")[
+        "gap"
+    ] == pytest.approx((1, 1))
     low, high = half_intervals(means, means(real, fake), real, fake, resamples=40)["gap"]
     assert high - low > 0.3
 
