@@ -149,7 +149,8 @@ def test_vectors_leave_in_the_units_of_the_data_and_without_rows_of_it() -> None
     inputs = function.draw(50, seed=0)
     samples = samples_of(function, inputs)
     standardised = samples_of(subject.game.generator, {"latent": inputs["latent"]})  # type: ignore[arg-type]
-    assert torch.allclose(samples[:, 0], standardised[:, 0] * 20 + 100)
+    # The game's unit: a column's deviation, times the root of the number of columns.
+    assert torch.allclose(samples[:, 0], standardised[:, 0] * 20 * 3**0.5 + 100)
     assert (samples[:, 2] == 5).all(), "a constant column stays constant"
     extra = describe(subject, function, "0123abcd")["data"]["extra"]
     assert "shown" not in extra and extra["mean"] == [100.0, 0.0, 5.0]
