@@ -112,3 +112,10 @@ def test_figures_by_class_leave_out_rare_ones_and_have_no_mean_where_all_are(met
 def test_the_usual_measures_need_nothing_but_samples_and_labels() -> None:
     usual = [measure for measure in MEASURES.values() if measure.usual]
     assert usual and all(set(each.needs) <= {"features", "class_logits", "label"} for each in usual)
+
+
+def test_classes_are_held_against_the_datas_own_frequencies() -> None:
+    uneven = torch.cat([draw(400, 5)["data"], draw(400, 6, modes=1)["data"]])
+    alike = torch.cat([draw(400, 7)["data"], draw(400, 8, modes=1)["data"]])
+    value = Meter(Given(), MEASURES, Batch(data=uneven)).values(Batch(data=alike), "modes")["reverse_kl"]
+    assert value.number < 0.01  # against equal frequencies it would be about 0.3
