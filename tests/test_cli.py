@@ -181,7 +181,7 @@ def test_an_output_that_cannot_be_a_folder_is_the_users_error(plain: Path) -> No
     [
         ("--checkpoint 7", "has no checkpoint '7'; there are best, last, 0, 2"),
         ("--checkpoint newest", "has no checkpoint 'newest'"),
-        ("--format jpg", "unknown format 'jpg' (did you mean 'png'?); there are png, npz, sheet"),
+        ("--format jpg", "unknown format 'jpg' (did you mean 'png'?); there are png, npz, npy, sheet"),
         ("--label 3", "draws samples without labels"),
     ],
 )

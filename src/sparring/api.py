@@ -21,7 +21,7 @@ from sparring.options import resolve_named
 from sparring.recipe import Recipe, differences, load_recipe
 from sparring.run import Run
 from sparring.stage import TrainResult, play, speaker, start
-from sparring.trained import Trained, find_checkpoint, load, trusted
+from sparring.trained import DRAWN, Trained, find_checkpoint, load, trusted
 from sparring.training.checkpoint import newest_good
 from sparring.training.engine import Engine
 from sparring.training.optimizers import OPTIMIZERS
@@ -147,13 +147,16 @@ def generate(
     label: str | int | None = None,
     checkpoint: str | int = "best",
     format: str | None = None,
+    batch_size: int | None = None,
+    precision: str = "32",
     device: str = "auto",
     trust: bool = False,
 ) -> list[Path]:
     """Draw samples of a run and write them; returns the files.
 
-    format: one of the domain's (images: png, npz, sheet); None: by `out`'s ending, otherwise the domain's first.
-    out: a file or folder; None: `RUN/generated…`. The same seed draws the same samples.
+    format: one of the domain's (images: png, npz, npy, sheet); None: by `out`'s ending, otherwise the domain's first.
+    out: a file or folder; None: `RUN/generated…`. batch_size: samples of a forward pass at most, up to 256 (the default).
+    precision: bits of forward passes. The same seed draws the same samples, whatever the batch size.
     """
     if count < 1:
         raise UserError(f"--count {count}: ask for at least one sample")
@@ -167,7 +170,8 @@ def generate(
         if out
         else Path(run) / {"png": "generated", "sheet": "generated.png"}.get(chosen, f"generated.{chosen}")
     )
-    return trained.domain.save(trained.generate(count, seed=seed, label=label), trained.game.conditions, target, chosen)
+    samples = trained.generate(count, seed=seed, label=label, batch_size=batch_size or DRAWN, precision=precision)
+    return trained.domain.save(samples, trained.game.conditions, target, chosen)
 
 
 def check_data(source: str, *, domain: str = "image", progress: Callable[[int, int], None] | None = None) -> Any:
@@ -217,9 +221,11 @@ def _format_of(out: str | Path | None, formats: Sequence[str]) -> str:
     ending = Path(out).suffix.lower().removeprefix(".") if out else ""
     if ending == "png":
         return "sheet"  # one picture was asked for, not a folder
-    if ending in {"jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "npy"} and not Path(str(out)).is_dir():
+    if ending in formats:
+        return ending
+    if ending in {"jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "npy", "csv"} and not Path(str(out)).is_dir():
         raise UserError(f"cannot write {out}: name a .png (one sheet), a .npz or a folder")
-    return ending if ending in formats else formats[0]
+    return formats[0]
 
 
 __all__ = [

@@ -201,10 +201,17 @@ def generate(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="png|npz|sheet",
-            help="png: a file a sample; npz: one array file; sheet: one picture. Default: by PATH's ending, else png.",
+            metavar="png|npz|npy|sheet",
+            help="png: a file a sample; npz, npy: one array file; sheet: one picture. Default: by PATH's ending, else png.",
         ),
     ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=256, help="Samples of a forward pass at most; fewer take less memory, and are the same."
+        ),
+    ] = None,
+    precision: Annotated[str, typer.Option(metavar="32|bf16|16", help="Bits of forward passes.")] = "32",
     device: DeviceOption = Device.AUTO,
     trust: Trust = False,
     json: Json = False,
@@ -220,6 +227,8 @@ def generate(
         label=label,
         checkpoint=checkpoint,
         format=format,
+        batch_size=batch_size,
+        precision=precision,
         device=device.value,
         trust=trust,
     )

@@ -1,4 +1,4 @@
-"""Claims about sample sheets and PNG files."""
+"""Claims about sample sheets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sparring.domains.image.show import BACKGROUND, save_images, save_png, sheet, to_uint8
+from sparring.domains.image.show import BACKGROUND, save_png, sheet, to_uint8
 from sparring.errors import UserError
 
 
@@ -114,26 +114,3 @@ def test_saved_sheet_reads_back(tmp_path: Path) -> None:
     save_png(picture, tmp_path / "samples" / "step-00000100.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "samples" / "step-00000100.png")), np.asarray(picture))
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step-00000100.png"]
-
-
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
-def test_saved_images_are_numbered_and_exact(tmp_path: Path, channels: int, mode: str) -> None:
-    images = _images(20, channels, 5, 7)
-    paths = save_images(images, tmp_path / "out", start=95)
-    assert [path.name for path in paths] == [f"{number:06d}.png" for number in range(95, 115)]
-    assert sorted((tmp_path / "out").iterdir()) == paths
-    for image, path in zip(to_uint8(images), paths, strict=True):
-        saved = Image.open(path)
-        assert saved.mode == mode
-        assert np.array_equal(np.asarray(saved), image.permute(1, 2, 0).squeeze(2).numpy())
-
-
-def test_no_half_written_image_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(self: Image.Image, path: Path, *args: object, **options: object) -> None:
-        Path(path).write_bytes(b"\x89PNG")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", save)
-    with pytest.raises(OSError, match="No space left"):
-        save_images(_images(3, 1, 4, 4), tmp_path, start=0)
-    assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +16,8 @@ from sparring.domains.image.data import ImageData, ImageOptions, open_images, op
 from sparring.domains.image.features import FEATURES, open_features
 from sparring.domains.image.games import GAMES
 from sparring.domains.image.metrics import MEASURES
-from sparring.domains.image.show import save_images, save_png, sheet, to_uint8
-from sparring.files import write_whole
+from sparring.domains.image.save import save_npy, save_npz, save_pngs
+from sparring.domains.image.show import save_png, sheet, to_uint8
 from sparring.metrics.figure import Features
 from sparring.options import validate
 
@@ -31,7 +29,7 @@ class ImageDomain(Domain):
     games = GAMES
     measures = MEASURES
     spaces = ("pixels", *(name for name in FEATURES if name != "pixels"))
-    formats = ("png", "npz", "sheet")
+    formats = ("png", "npz", "npy", "sheet")
     sample = "images (C, H, W) in [-1, 1], for a PNG round((x + 1) * 127.5) clipped to 0 ... 255"
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,19 +56,16 @@ class ImageDomain(Domain):
         return True
 
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
-        """`png`: a folder of files; `npz`: one array file `images` uint8 (N, H, W, C) and `labels`, `classes`; `sheet`: one picture."""
+        """`png`: a folder of files; `npz`, `npy`: array files; `sheet`: one picture. See `domains.image.save`."""
         if form == "png":
-            paths: list[Path] = []
-            for batch in samples:
-                paths += save_images(batch["data"], out, start=len(paths))
-            return paths
-        batches = list(samples)
-        images = torch.cat([batch["data"] for batch in batches])
-        labels = torch.cat([batch["label"] for batch in batches]) if "label" in batches[0] else None
-        if form == "sheet":
-            self.show(Batch(data=images) if labels is None else Batch(data=images, label=labels), conditions, out)
-        else:
-            _save_npz(out, images, labels, conditions)
+            return save_pngs(samples, out)
+        if form == "npz":
+            return save_npz(samples, conditions, out)
+        if form == "npy":
+            return save_npy(samples, conditions, out)
+        batches = [Batch({**batch, "data": to_uint8(batch["data"])}) for batch in samples]
+        shown = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        self.show(Batch(shown), conditions, out)
         return [out]
 
     def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
@@ -117,13 +112,3 @@ def _rows_by_condition(label: Tensor) -> tuple[Tensor, int] | None:
     if len(counts) < 2 or not bool((counts == counts[0]).all()):
         return None
     return label.argsort(stable=True), int(counts[0])
-
-
-def _save_npz(out: Path, images: Tensor, labels: Tensor | None, conditions: Sequence[str]) -> None:
-    arrays = {"images": to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()}
-    if labels is not None:
-        arrays["labels"] = labels.cpu().numpy().astype(np.int64)
-        arrays["classes"] = np.array(conditions)
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)  # type: ignore[arg-type]
-    write_whole(out, stream.getvalue())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -61,13 +60,14 @@ def to_uint8(images: Tensor) -> Tensor:
 
     The exact inverse of x / 127.5 - 1. Raises UserError where a value is NaN or infinite.
     """
-    images = images.detach().cpu()
+    images = images.detach()
     if images.dtype == torch.uint8:
-        return images
+        return images.cpu()
     values = images.float()
     if not values.isfinite().all():
         raise UserError("the images hold NaN or infinite values: the generator has diverged; use an earlier checkpoint")
-    return ((values + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
+    # On the device: bytes are a quarter of what would have to be fetched.
+    return ((values + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8).cpu()
 
 
 def save_png(image: Image.Image, path: Path) -> None:
@@ -75,32 +75,6 @@ def save_png(image: Image.Image, path: Path) -> None:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     write_whole(path, buffer.getvalue())
-
-
-def save_images(images: Tensor, folder: Path, start: int = 0, *, digits: int = 6, threads: int = 8) -> list[Path]:
-    """Write each image as a PNG of its own, `000000.png` on from number `start`, in parallel; returns the paths.
-
-    images: (N, C, H, W), float in [-1, 1] or uint8, C from 1 to 4; alpha is kept. A file is whole or not there.
-    Raises OSError where the disk cannot take them, UserError for NaN.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels = to_uint8(images).permute(0, 2, 3, 1).squeeze(3).contiguous().numpy()
-    paths = [folder / f"{start + index:0{digits}d}.png" for index in range(len(images))]
-
-    def write(index: int) -> None:
-        path = paths[index]
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            # Level 3 takes 0.4 of the time of PIL's 6 on photographs, for 6 % more bytes. No fsync: thousands may come.
-            Image.fromarray(pixels[index]).save(temporary, "PNG", compress_level=3)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-    with ThreadPoolExecutor(max(1, min(threads, len(paths)))) as pool:
-        list(pool.map(write, range(len(paths))))
-    return paths
 
 
 def _fit(images: Tensor, columns: int) -> Tensor:
