@@ -18,7 +18,7 @@ from sparring.exporting.export import ExportResult, export
 from sparring.measuring.comparison import CompareResult, compare
 from sparring.measuring.evaluation import EvaluateResult, evaluate
 from sparring.options import resolve_named
-from sparring.recipe import Recipe, differences, load_recipe
+from sparring.recipe import Machine, Recipe, differences, load_recipe
 from sparring.run import Run
 from sparring.stage import TrainResult, play, speaker, start
 from sparring.trained import DRAWN, Trained, find_checkpoint, load, trusted
@@ -51,12 +51,12 @@ def train(
     dry_run: resolve everything, play a few steps, report parameters, memory and time, write nothing.
     Raises UserError for what the user can mend, Interrupted after a signal (the state was saved).
     """
-    chosen = _chosen_recipe(recipe, data, steps, seed, set)
+    chosen = _chosen_recipe(recipe, data, steps, seed, set, precision)
     return start(
         chosen,
         None,
         out,
-        Engine(device=device, devices=devices, nodes=nodes, precision=precision),
+        Engine(device=device, devices=devices, nodes=nodes, machine=chosen.machine),
         dry_run=dry_run,
         quiet=quiet,
     )
@@ -84,12 +84,12 @@ def finetune(
     """
     old = Run.open(run)
     recipe = trusted(old.read_recipe(), trust).override(list(set), data={"source": data})
-    chosen = _chosen_recipe(recipe, None, steps, seed, ())
+    chosen = _chosen_recipe(recipe, None, steps, seed, (), precision)
     return start(
         chosen,
         find_checkpoint(old, checkpoint),
         out,
-        Engine(device=device, devices=devices, nodes=nodes, precision=precision),
+        Engine(device=device, devices=devices, nodes=nodes, machine=chosen.machine),
         dry_run=False,
         quiet=quiet,
     )
@@ -133,7 +133,7 @@ def resume(
         device=written["device"] if device == "auto" else device,
         devices=devices or written["world"],
         nodes=nodes,
-        precision=written["precision"],
+        machine=Machine(**written["settings"]),
     )
     return play(recipe, opened, engine, resume_from=checkpoint, quiet=quiet)
 
@@ -207,10 +207,16 @@ def resolve(recipe: Recipe) -> Recipe:
 
 
 def _chosen_recipe(
-    recipe: str | Path | Recipe, data: str | None, steps: int | None, seed: int | None, assignments: Iterable[str]
+    recipe: str | Path | Recipe,
+    data: str | None,
+    steps: int | None,
+    seed: int | None,
+    assignments: Iterable[str],
+    precision: str = "auto",
 ) -> Recipe:
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     direct = [f"train.{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
+    direct += [] if precision == "auto" else [f"machine.precision={precision}"]
     chosen = chosen.override([*assignments, *direct], **({"data": {"source": data}} if data else {}))
     if chosen.train.steps is None and chosen.train.epochs is None and chosen.train.minutes is None:
         raise UserError("the recipe has no end: give train.steps, train.epochs or train.minutes")

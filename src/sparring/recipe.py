@@ -1,6 +1,6 @@
 """Recipe: everything that defines a run, as one validated object and as YAML.
 
-A recipe is data. The sections `train` and `evaluate` mean the same in every domain and are typed here; `data`, `model`
+A recipe is data. The sections `train`, `evaluate` and `machine` mean the same in every domain and are typed here; `data`, `model`
 and `loss` belong to the domain and its game, which validate them when the game is built.
 """
 
@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 import yaml
@@ -93,6 +93,31 @@ class Train(Section):
     deterministic: bool = pydantic.Field(True, description="same machine, same recipe, same bits")
 
 
+class Machine(Section):
+    """How the machine plays: speed and rounding, never what is played. Whatever is `auto` is chosen by measuring."""
+
+    precision: Literal["auto", "32", "bf16", "16"] = pydantic.Field(
+        "auto", description="of forward passes; weights, losses and penalties are float32 always"
+    )
+    threads: Literal["auto"] | int = pydantic.Field("auto", description="of each process, on a CPU")
+    channels_last: Literal["auto"] | bool = pydantic.Field("auto", description="images with their channels innermost")
+    compile: Literal["auto", "graphs"] | bool = pydantic.Field(
+        "auto", description="first-order passes by torch.compile; graphs: as CUDA graphs, too"
+    )
+
+    @pydantic.field_validator("precision", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value  # `--set machine.precision=32`
+
+    @pydantic.field_validator("threads")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("at least one thread works")
+        return value
+
+
 class Evaluate(Section):
     """Measuring during the training, which decides the best checkpoint and when it is enough."""
 
@@ -126,6 +151,7 @@ class Recipe(Section):
     loss: dict[str, Any] = {}
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    machine: Machine = Machine()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Recipe:

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 
 from sparring.core.game import Batch, Game
+from sparring.data.cache import default_folder
 from sparring.data.dataset import Dataset
 from sparring.domains import Domain, open_domain
 from sparring.errors import Interrupted, UserError
 from sparring.metrics.meter import Measure, Meter, measure_of, with_own
 from sparring.recipe import Recipe
 from sparring.run import Run
+from sparring.training.autotune import tune
 from sparring.training.checkpoint import Checkpoint, readable
 from sparring.training.engine import Engine, seed_everything
 from sparring.training.follow import Evaluation, Recording, SampleSheets
@@ -89,6 +91,11 @@ def play(
     if len(data.broken) > 10:
         say(f"skipped {len(data.broken) - 10} more broken samples; report.html names them all")
 
+    def rehearsal() -> Trainer:
+        return Trainer(domain.build_game(recipe, data.spec), data, recipe, engine, None, say=speaker(True))
+
+    if not resume_from:
+        engine.use(tune(rehearsal, engine, remember=default_folder() / "settings"))
     seed_everything(recipe.train.seed)
     game = domain.build_game(recipe, data.spec)
     if weights:
@@ -168,7 +175,7 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
         samples_per_second=round(state.seen / seconds, 2),
         seed=recipe.train.seed,
         device=trainer.engine.device.type,
-        precision=trainer.engine.precision,
+        precision=trainer.engine.settings.precision,
         losses=trainer.read_losses(),
         metrics=state.metrics,
         facts={
@@ -182,6 +189,7 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
                 "classes": list(data.spec.classes),
                 "broken": [list(each) for each in data.broken],
             },
+            "settings": trainer.engine.settings.plain(),
             "best": state.best.get("step"),
             "evaluation": evaluation and evaluation.facts(),
             "recoveries": state.recoveries,
@@ -192,11 +200,13 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
 def rehearse(trainer: Trainer) -> TrainResult:
     """Play a step to warm up and one to measure; keep nothing."""
     trainer.game.train()
-    trainer.play_step()
-    start = time.monotonic()
-    trainer.play_step()
-    trainer.read_losses()
-    seconds = time.monotonic() - start
+    with trainer.ready_to_play():
+        trainer.play_step()
+        trainer.read_losses()
+        start = time.monotonic()
+        trainer.play_step()
+        trainer.read_losses()
+        seconds = time.monotonic() - start
     options = trainer.recipe.train
     cuda = trainer.engine.device.type == "cuda"
     # Linux counts the peak of resident memory in KiB, macOS in bytes.

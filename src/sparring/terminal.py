@@ -35,6 +35,8 @@ def show_training(result: Any, as_json: bool) -> None:
 
 
 def _show_rehearsal(result: Any) -> None:
+    from sparring.training.settings import Settings
+
     facts = result.facts
     table = Table(show_header=False)
     table.add_row(
@@ -46,7 +48,7 @@ def _show_rehearsal(result: Any) -> None:
     table.add_row("memory", f"{facts['memory_bytes'] / 2**20:,.0f} MiB at most so far")
     table.add_row(
         "speed",
-        f"{facts['seconds_per_step'] * 1000:.1f} ms a step, {result.samples_per_second:,.0f} samples/s on {result.device} at {result.precision} bits",
+        f"{facts['seconds_per_step'] * 1000:.1f} ms a step, {result.samples_per_second:,.0f} samples/s on {result.device} ({Settings(**facts['settings'])})",
     )
     if facts["predicted_seconds"] is not None:
         table.add_row(

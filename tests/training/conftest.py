@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec, Game
-from sparring.recipe import Recipe
+from sparring.recipe import Machine, Recipe
 from sparring.run import Run
 from sparring.training.engine import Engine, seed_everything
 from sparring.training.trainer import Trainer
@@ -55,7 +55,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
             if not run.recipe_file.exists():
                 Run.create(run.folder, recipe, data.spec, data.fingerprint)
         seed_everything(recipe.train.seed)
-        engine = Engine(device="cpu", precision=arguments.pop("precision", "32"))
+        engine = Engine(device="cpu", machine=Machine(**{"precision": "32", **arguments.pop("machine", {})}))
         return Trainer(game or ToyGame(data.spec), data, recipe, engine, run, say=lambda text: None, **arguments)
 
     return make

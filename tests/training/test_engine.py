@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from sparring.errors import UserError
+from sparring.recipe import Machine
 from sparring.training import engine as module
-from sparring.training.engine import Engine, choose_device, choose_precision, deterministic, seed_everything
+from sparring.training.engine import Engine, choose_device, deterministic, seed_everything
+from sparring.training.settings import choose_precision
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_impossible_precisions_are_the_users_error() -> None:
 def test_autocast_is_on_where_the_precision_is_mixed() -> None:
     layer, x = nn.Linear(2, 2), torch.ones(1, 2)
     for precision, dtype in (("32", torch.float32), ("bf16", torch.bfloat16)):
-        engine = Engine(device="cpu", precision=precision)
+        engine = Engine(device="cpu", machine=Machine(precision=precision))
         with engine.autocast():
             assert layer(x).dtype == dtype
         assert engine.scaler() is None

@@ -227,6 +227,11 @@ def unpack_optimizer(optimizer: optim.Optimizer, prefix: str, tensors: Tensors, 
         index, name = key.split("/", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": plain["groups"]})
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            # Files know no memory format, and fused optimisers walk over a weight and its moments side by side.
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                entries[name] = torch.empty_like(parameter).copy_(value)
 
 
 def write_tensors(path: Path, tensors: Tensors) -> None:

@@ -1,4 +1,4 @@
-"""Where a game is played: device, precision and processes, by Lightning Fabric.
+"""Where a game is played: devices and processes by Lightning Fabric, precision and the rest of the settings by torch.
 
 Gradients are averaged by one flat all-reduce a turn, as StyleGAN's trainers do, and not by
 DistributedDataParallel: that wants exactly one forward before each backward, which no game with a penalty, a shared
@@ -11,8 +11,8 @@ import logging
 import os
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import lightning_fabric
 import numpy as np
@@ -21,17 +21,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sparring.errors import UserError
-
-Precision = Literal["auto", "32", "bf16", "16"]
-FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+from sparring.host import keep_memory
+from sparring.recipe import Machine
+from sparring.training.settings import HALVES, Settings, initial_settings
 
 
 class Engine:
-    """Devices, precision and processes of one training."""
+    """Devices, processes and settings of one training.
 
-    def __init__(self, *, device: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "auto") -> None:
+    machine: the recipe's section of that name; what it pins the settings have, what it leaves open `tune` may choose.
+    """
+
+    def __init__(
+        self, *, device: str = "auto", devices: int = 1, nodes: int = 1, machine: Machine | None = None
+    ) -> None:
         accelerator = choose_device(device)
-        self.precision = choose_precision(precision, accelerator)
+        self.machine = machine or Machine()
+        self.settings: Settings = initial_settings(self.machine, accelerator, devices)
         # cuBLAS reads this once, when CUDA starts; without it some reductions differ from run to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its greetings are not for our users
@@ -43,11 +49,16 @@ class Engine:
                 devices=devices,
                 num_nodes=nodes,
                 strategy=strategy,
-                precision=FABRIC_PRECISION[self.precision],  # type: ignore[arg-type]
             )
             self.fabric.launch()
         except (RuntimeError, ValueError) as error:
             raise UserError(f"cannot use {devices} × {accelerator}: {' '.join(str(error).split())}") from error
+        if accelerator == "cpu":
+            keep_memory()
+
+    def use(self, settings: Settings) -> None:
+        """Play with other settings; a trainer that exists already keeps the memory format it was built with."""
+        self.settings = settings
 
     @property
     def device(self) -> torch.device:
@@ -70,12 +81,13 @@ class Engine:
         return self.fabric.is_global_zero
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision for forward passes, where the run uses it."""
-        return self.fabric.autocast()
+        """Mixed precision for forward passes, where the settings say so: weights stay float32."""
+        half = HALVES.get(self.settings.precision)
+        return nullcontext() if half is None else torch.autocast(self.device.type, half)
 
     def scaler(self) -> torch.amp.GradScaler | None:
         """A loss scaler, which only 16-bit floats with their short range need."""
-        return torch.amp.GradScaler(self.device.type) if self.precision == "16" else None
+        return torch.amp.GradScaler(self.device.type) if self.settings.precision == "16" else None
 
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
         """Replace each gradient by its mean over processes."""
@@ -150,17 +162,6 @@ def choose_device(device: str) -> str:
     if not available[device]:
         raise UserError(f"this machine has no usable {device} device; leave --device out, or say --device cpu")
     return device
-
-
-def choose_precision(precision: str, device: str) -> str:
-    """`auto`: bf16 on GPUs that have it, otherwise 32-bit. Raises UserError for what the device cannot do."""
-    if precision == "auto":
-        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "32"
-    if precision not in FABRIC_PRECISION:
-        raise UserError(f"unknown precision {precision!r}; there are auto, 32, bf16, 16")
-    if precision == "16" and device == "cpu":
-        raise UserError("16-bit floats need a GPU (they lose gradients on a CPU): say --precision bf16 or 32")
-    return precision
 
 
 def seed_everything(seed: int) -> None:

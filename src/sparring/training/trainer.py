@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
+from sparring.core.compiled import eager
 from sparring.core.ema import Average
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.regularize import clip_gradients, clip_weights, gradient_norm, weight_terms
@@ -84,7 +85,7 @@ class Trainer:
         say: Callable[[str], None] = print,
     ) -> None:
         options = recipe.train
-        self.game = game.to(engine.device)
+        self.game = engine.settings.dress(game.to(engine.device))
         self.data = data.to(engine.device)
         self.recipe, self.engine, self.run = recipe, engine, run
         self.listeners, self.say = list(listeners), say
@@ -95,6 +96,8 @@ class Trainer:
             raise UserError(
                 f"train.players.{name}: this game has no such player{nearest(name, self.players)}; there are {', '.join(self.players)}"
             )
+        for player in self.players.values():
+            engine.settings.quicken(player.module)
         self.average = Average(game.averaged(), options.ema.half_life, options.ema.warmup)
         self.guard = FiniteGuard(engine.device)
         self.stop = Stop()
@@ -105,7 +108,7 @@ class Trainer:
 
     def train(self) -> State:
         """Play until the steps, epochs or minutes are over. Raises Interrupted after saving, UserError if it diverges."""
-        with self.stop.listening(), deterministic(self.recipe.train.deterministic):
+        with self.stop.listening(), self.ready_to_play():
             self.game.train()
             self.started = time.monotonic() - self.state.seconds
             if self.state.step == 0:
@@ -140,6 +143,12 @@ class Trainer:
                     raise Interrupted(f"stopped at step {self.state.step}")
             self.tell("at_end")
         return self.state
+
+    @contextmanager
+    def ready_to_play(self) -> Iterator[None]:
+        """The process as the steps of this training want it; afterwards as it was."""
+        with deterministic(self.recipe.train.deterministic), self.engine.settings.applied(self.engine.device):
+            yield
 
     def play_step(self) -> None:
         """One step: the turns that the game names, in order."""
@@ -290,7 +299,7 @@ class Trainer:
                 "losses": self.read_losses(),  # a lazy penalty's last figure stands in the record until its next turn
                 "recipe": self.recipe.plain(),
                 "world": self.engine.world,
-                "precision": self.engine.precision,
+                "settings": self.engine.settings.plain(),
                 "device": self.engine.device.type,
                 "optimizers": {name: plain for name, (_, plain) in packed.items()},
                 "scalers": {name: player.scaler.state_dict() for name, player in self.players.items() if player.scaler},
@@ -348,7 +357,7 @@ class Trainer:
         """The game as `generate` would have it: averaged weights, eval mode, no gradients, and no trace left behind."""
         with self.undisturbed():
             try:
-                with torch.no_grad(), self.average.applied():
+                with torch.no_grad(), self.average.applied(), eager():
                     self.game.eval()
                     yield self.game
             finally:

@@ -63,7 +63,7 @@ def make_trainer(
     name: str, *keys: str, shape: tuple[int, int, int] = (1, 8, 8), classes: tuple[str, ...] = CLASSES
 ) -> Trainer:
     game, data = make_game(name, *keys, shape=shape, classes=classes), Noise(shape, classes)
-    trainer = Trainer(game, data, tiny(name, *keys), Engine(device="cpu", precision="32"), None, say=lambda text: None)
+    trainer = Trainer(game, data, tiny(name, *keys), Engine(device="cpu"), None, say=lambda text: None)
     trainer.game.train()
     return trainer
 
