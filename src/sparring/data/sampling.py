@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparring.errors import UserError
+
+
+class Order(Protocol):
+    """An endless order of samples: epoch after epoch, each of which visits every sample once.
+
+    It is a function of the position alone (and of what the order was made with), so that a position is the whole state
+    of a training's data, and any process can ask for any part.
+    """
+
+    def indices(self, start: int, stop: int) -> Tensor:
+        """The samples at positions [start, stop): int64 (stop - start,), on the CPU."""
+        ...
+
+
+class Shuffled:
+    """Each epoch a random permutation of all samples, for data where every sample is as near as any other.
+
+    count: number of samples. The permutation depends on `seed` and the epoch's number alone; one is kept in memory.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.int64)
+
+    def indices(self, start: int, stop: int) -> Tensor:
+        """The samples at positions [start, stop): int64 (stop - start,), on the CPU."""
+        parts: list[Tensor] = []
+        while start < stop:
+            epoch, offset = divmod(start, self.count)
+            part = self._permuted(epoch)[offset : offset + stop - start]
+            parts.append(part)
+            start += len(part)
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+
+    def _permuted(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            self._permutation, self._epoch = torch.randperm(self.count, generator=generator(self.seed, epoch)), epoch
+        return self._permutation
 
 
 class Sampler:
@@ -16,11 +57,14 @@ class Sampler:
     border of two epochs: none is short, and sets smaller than a batch work.
 
     count: number of samples. batch_size: of all processes together. rank, world: this process, and how many there are;
-    each takes its contiguous share of the batch that a single process would take.
+    each takes its contiguous share of the batch that a single process would take. order: the data's own, where it has
+    one; otherwise random permutations.
     Raises UserError where there are no samples or `world` does not divide `batch_size`.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, count: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1, order: Order | None = None
+    ) -> None:
         if count < 1:
             raise UserError("there are no samples to draw from")
         if batch_size < 1 or batch_size % world:
@@ -31,22 +75,15 @@ class Sampler:
             )
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.rank, self.world = rank, world
+        self.order = order or Shuffled(count, seed)
         self._position = 0
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.int64)
 
     def next(self) -> Tensor:
         """The indices of this process's share of the next batch: int64 (batch_size / world,), on the CPU."""
         share = self.batch_size // self.world
         start = self._position + self.rank * share
         self._position += self.batch_size
-        parts: list[Tensor] = []
-        while share > 0:
-            epoch, offset = divmod(start, self.count)
-            part = self._permutation(epoch)[offset : offset + share]
-            parts.append(part)
-            start, share = start + len(part), share - len(part)
-        return torch.cat(parts)
+        return self.order.indices(start, start + share)
 
     @property
     def position(self) -> int:
@@ -64,10 +101,9 @@ class Sampler:
         """Passes over the data so far."""
         return self._position / self.count
 
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            # SeedSequence spreads (seed, epoch) over all bits: (0, 1) and (1, 0) share nothing.
-            state = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
-            rng = torch.Generator().manual_seed(state >> 1)
-            self._order, self._epoch = torch.randperm(self.count, generator=rng), epoch
-        return self._order
+
+def generator(*numbers: int) -> torch.Generator:
+    """Randomness of its own for what the numbers name: a seed, an epoch, …"""
+    # SeedSequence spreads them over all bits: (0, 1) and (1, 0) share nothing.
+    state = int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(state >> 1)
