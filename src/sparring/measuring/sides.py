@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.game import Batch
-from sparring.data.dataset import Dataset
+from sparring.data.dataset import Dataset, choose
 from sparring.metrics.figure import Features
 from sparring.metrics.meter import describe as described_by
 from sparring.metrics.stored import read_stored, stored_name, write_stored
@@ -51,11 +51,13 @@ def from_dataset(
     classes: what labels are to number, where that is not the data's own. cache: a folder to keep descriptions in.
     order: the numbers of the samples, instead of a random permutation.
     """
-    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)) if order is None else order
     renumber = _renumbering(data.spec.classes, data.spec.classes if classes is None else classes)
 
+    def first(count: int) -> Tensor:
+        return choose(data, count, seed) if order is None else order[:count]
+
     def batches(count: int) -> Iterator[Batch]:
-        for part in chosen[:count].split(BATCH):
+        for part in first(count).split(BATCH):
             yield renumber(data.batch(part, augment=False))
 
     def stored(features: Features, count: int) -> Path:
@@ -63,9 +65,9 @@ def from_dataset(
         return cache / stored_name(data.fingerprint, features.digest, count, seed, KEPT, order is None)
 
     return Side(
-        len(chosen),
+        len(data) if order is None else len(order),
         batches,
-        lambda numbers, count: data.batch(chosen[numbers], augment=False),
+        lambda numbers, count: data.batch(first(count)[numbers], augment=False),
         stored if cache and order is None else None,
     )
 

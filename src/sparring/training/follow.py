@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sparring.core.game import Batch, Game
+from sparring.data.dataset import choose
 from sparring.errors import UserError
 from sparring.metrics.meter import Meter
 from sparring.recipe import Recipe
@@ -50,8 +51,7 @@ class Evaluation(Listener):
         self.began = time.monotonic()
         with trainer.undisturbed():
             if trainer.engine.main:
-                count = min(self.options.count, len(trainer.data))
-                chosen = torch.randperm(len(trainer.data), generator=torch.Generator().manual_seed(self.seed))[:count]
+                chosen = choose(trainer.data, self.options.count, self.seed)
                 real = trainer.data.batch(chosen, augment=False)
                 self.ready = self.meter(Batch({name: value.cpu() for name, value in real.items()}))
             trainer.engine.barrier()

@@ -16,7 +16,7 @@ from sparring.core.ema import Average
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.regularize import clip_gradients, clip_weights, gradient_norm, weight_terms
 from sparring.core.schedules import learning_rate
-from sparring.data.dataset import Dataset
+from sparring.data.dataset import Dataset, order_of
 from sparring.data.sampling import Sampler
 from sparring.errors import Interrupted, UserError, nearest
 from sparring.recipe import Recipe, Regularize
@@ -90,7 +90,10 @@ class Trainer:
         self.recipe, self.engine, self.run = recipe, engine, run
         self.listeners, self.say = list(listeners), say
         self.state = State(micro_batches=options.micro_batches)
-        self.sampler = Sampler(len(data), options.batch_size, options.seed, rank=engine.rank, world=engine.world)
+        order = order_of(data, options.batch_size, options.seed)
+        self.sampler = Sampler(
+            len(data), options.batch_size, options.seed, rank=engine.rank, world=engine.world, order=order
+        )
         self.players = {name: self._player(name, module) for name, module in game.players().items()}
         for name in options.players.keys() - self.players.keys():
             raise UserError(
