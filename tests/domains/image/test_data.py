@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sparring.core.game import Batch
+from sparring.data.sampling import Sampler
 from sparring.domains.image.data import ImageData, ImageOptions, open_images
 from sparring.errors import UserError
 from sparring.options import validate
@@ -47,6 +49,22 @@ def test_where_the_images_live_changes_nothing_else(tmp_path: Path, on_device: b
     assert data.fingerprint == digits.fingerprint
     indices = torch.tensor([7, 0, 1796])
     assert torch.equal(data.batch(indices)["data"], digits.batch(indices)["data"])
+
+
+def test_batches_that_were_expected_are_the_same_bit_for_bit_and_so_is_the_randomness(tmp_path: Path) -> None:
+    options = {"cache": str(tmp_path), "on_device": False, "augment": {"flip_horizontal": True, "brightness": 0.2}}
+    plain, ahead = (open_images(ImageOptions.model_validate(options)).to(torch.device("cpu")) for _ in range(2))
+    drawn: dict[bool, list[Batch]] = {False: [], True: []}
+    for expecting, data in ((False, plain), (True, ahead)):
+        torch.manual_seed(0)
+        sampler, following = (Sampler(len(data), 64, seed=3) for _ in range(2))
+        following.next()
+        for _ in range(60):  # over the border of two epochs
+            drawn[expecting].append(data.batch(sampler.next()))
+            if expecting:
+                data.expect(following.next())
+    for one, other in zip(drawn[False], drawn[True], strict=True):
+        assert torch.equal(one["data"], other["data"]) and torch.equal(one["label"], other["label"])
 
 
 def test_augmentation_can_be_left_out(tmp_path: Path) -> None:

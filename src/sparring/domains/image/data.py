@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import pydantic
 import torch
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
+from sparring.data.ahead import MappedRows
 from sparring.data.augment import Augment, build
 from sparring.data.cache import ImageCache, build_cache
 from sparring.data.convert import Progress
@@ -118,6 +120,7 @@ class ImageData:
         self, cache: ImageCache, *, augment: Augment | None = None, on_device: Literal["auto"] | bool = "auto"
     ) -> None:
         self._images = torch.from_numpy(cache.images)
+        self._rows = MappedRows(cache.images) if isinstance(cache.images, np.memmap) else None
         self._labels = None if cache.labels is None else torch.from_numpy(cache.labels)
         self._on_device, self._device = on_device, torch.device("cpu")
         extra = {}
@@ -147,22 +150,35 @@ class ImageData:
         )
         if fits:
             # A copy in memory even on the CPU: gathering from a mapped file waits for the disk.
+            self._rows = None
             self._images = self._images.to(self._device, copy=True)
             self._labels = None if self._labels is None else self._labels.to(self._device, copy=True)
+        elif self._rows and isinstance(self._cache.images, np.memmap):
+            self._rows = MappedRows(self._cache.images, pin=self._device.type == "cuda")
         return self
+
+    def expect(self, indices: Tensor) -> None:
+        """Say which images the next `batch` will ask for: those that lie on the disk are fetched in the background."""
+        if self._rows:
+            self._rows.expect(indices)
 
     def batch(self, indices: Tensor, *, augment: bool = True) -> Batch:
         """The images at `indices` (N,): `data` float32 (N, C, H, W) in [-1, 1], and `label` int64 (N,) if labelled.
 
         augment: apply the recipe's augmentation, with randomness from torch's global generator.
         """
-        data = self._gather(self._images, indices).to(torch.float32).div_(127.5).sub_(1.0)
+        data = self._pixels(indices).to(torch.float32).div_(127.5).sub_(1.0)
         if augment and self._augment:
             data = self._augment(data)
         batch = Batch(data=data)
         if self._labels is not None:
             batch["label"] = self._gather(self._labels, indices)
         return batch
+
+    def _pixels(self, indices: Tensor) -> Tensor:
+        if self._rows is None:
+            return self._gather(self._images, indices)
+        return self._rows.gather(indices).to(self._device, non_blocking=True)
 
     def _gather(self, values: Tensor, indices: Tensor) -> Tensor:
         chosen = values.index_select(0, indices.to(values.device))
