@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from sparring.nn.condition import Condition, Head, append_label
 from sparring.nn.discriminator import Discriminator
-from sparring.nn.layers import Norm, doubling, norm_layer, require_dropout, require_positive
+from sparring.nn.layers import Dropout, Norm, doubling, norm_layer, require_dropout, require_positive
 from sparring.nn.resample import fold, folded, ladder, rung_kernel, unfold
+from sparring.nn.strided import StridedConv2d, StridedConvTranspose2d
 
 
 class DcganGenerator(nn.Module):
@@ -42,7 +43,7 @@ class DcganGenerator(nn.Module):
             pairwise([*widths, shape[0] * patch**2]), pairwise(sizes), strict=True
         ):
             layers += [norm_layer(norm, before), nn.ReLU()]
-            layers.append(nn.ConvTranspose2d(before, after, *rung_kernel(small, large), bias=bias))
+            layers.append(StridedConvTranspose2d(before, after, *rung_kernel(small, large), bias=bias))
         self.body = nn.Sequential(*layers, nn.Tanh())
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
@@ -74,12 +75,12 @@ class DcganDiscriminator(Discriminator):
         layers: list[nn.Module] = []
         channels = [(shape[0] + self.label_inputs) * patch**2, *widths]
         for (before, after), (large, small) in zip(pairwise(channels), pairwise(sizes), strict=True):
-            layers.append(nn.Conv2d(before, after, *rung_kernel(small, large), bias=bias))
+            layers.append(StridedConv2d(before, after, *rung_kernel(small, large), bias=bias))
             if len(layers) > 1:
                 layers.append(norm_layer(norm, after))
             layers.append(nn.LeakyReLU(0.2))
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.feature_count = widths[-1] * sizes[-1][0] * sizes[-1][1]
         self.head = Head(self.feature_count, self.label_rows, bias=bias)
