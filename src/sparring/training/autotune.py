@@ -29,16 +29,19 @@ WORTH_COMPILING = 3600.0  # a compiler takes a minute or two
 FEW_STEPS = 50  # trainings of fewer steps are not even timed
 SHARE, LIMIT = 0.03, 20.0  # of the training's time that measuring may take, and seconds at most
 GAIN = 0.95  # of the time: what is not faster than that is not worth another rounding
+PACE = ("batch_size", "micro_batches", "turns", "optimizer", "regularize", "players", "ema", "deterministic")
 FORMAT = 1
 
 Rehearsal = Callable[[], Trainer]
+Found = dict[str, Any]
+"""`seconds` of a step with the first settings, and the best `settings` where they were looked for."""
 
 
 def tune(rehearsal: Rehearsal, engine: Engine, *, remember: Path | None = None) -> Settings:
     """The fastest settings for a training; what the engine's `machine` pins stays. The engine keeps those it has.
 
     rehearsal: builds a trainer of the same game that keeps nothing, with the engine as it is then.
-    remember: folder of earlier choices; None measures anew.
+    remember: folder of what was found before; None measures anew.
     All processes of a training call it, and agree.
     """
     first = engine.settings
@@ -49,18 +52,19 @@ def tune(rehearsal: Rehearsal, engine: Engine, *, remember: Path | None = None) 
     if planned_steps is not None and planned_steps < FEW_STEPS:
         return first
     file = remember / f"{_key(trainer)}.json" if remember else None
-    known = engine.broadcast(_recall(file) if engine.main else None)
-    if known is not None:
-        return Settings(**known)
+    found: Found = engine.broadcast(_recall(file) if engine.main else None) or {}
     base = _Candidate(first, trainer)
-    planned = engine.broadcast(_planned(trainer, base.step(2)))
-    if planned >= WORTH_TUNING:
-        base = _climb(base, rehearsal, planned)
-    engine.use(first)
-    if file is not None and engine.main:
-        with suppress(OSError):  # what cannot be remembered is measured again
-            write_json(file, {"format": FORMAT, "settings": base.settings.plain()})
-    return base.settings
+    if "seconds" not in found:
+        found = {"seconds": engine.broadcast(base.step(3))}
+        _keep(file, found, engine)
+    planned = _planned(trainer, found["seconds"])
+    if planned < WORTH_TUNING:
+        return first
+    if "settings" not in found:
+        found["settings"] = _climb(base, rehearsal, planned).settings.plain()
+        _keep(file, found, engine)
+        engine.use(first)
+    return Settings(**found["settings"])
 
 
 class _Candidate:
@@ -139,20 +143,30 @@ def _planned(trainer: Trainer, step: float) -> float:
     if options.steps is not None:
         ends.append(options.steps * step)
     if options.epochs is not None:
-        drawn = trainer.sampler.position / trainer.state.step
-        ends.append(options.epochs * len(trainer.data) / drawn * step)
+        fresh = [turn for index, turn in enumerate(trainer.game.turns(0)) if turn.fresh or index == 0]
+        ends.append(options.epochs * len(trainer.data) / (len(fresh) * options.batch_size) * step)
     if options.minutes is not None:
         ends.append(options.minutes * 60)
     return min(ends)
 
 
-def _recall(file: Path | None) -> dict[str, Any] | None:
-    """An earlier choice."""
+def _recall(file: Path | None) -> Found | None:
+    """What was found before."""
     try:
         content = json.loads(file.read_text()) if file else {}
-        return Settings(**content["settings"]).plain() if content["format"] == FORMAT else None
+        if content["format"] != FORMAT:
+            return None
+        if "settings" in content:
+            Settings(**content["settings"])
+        return {"seconds": float(content["seconds"]), **content}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _keep(file: Path | None, found: Found, engine: Engine) -> None:
+    if file is not None and engine.main:
+        with suppress(OSError):  # what cannot be remembered is measured again
+            write_json(file, {"format": FORMAT, **found})
 
 
 def _key(trainer: Trainer) -> str:
@@ -160,7 +174,8 @@ def _key(trainer: Trainer) -> str:
     recipe, engine, spec = trainer.recipe.plain(), trainer.engine, trainer.data.spec
     device = torch.cuda.get_device_name(engine.device) if engine.device.type == "cuda" else processor()
     facts = {
-        "what": {key: recipe[key] for key in ("domain", "game", "model", "loss", "train")},
+        "what": {key: recipe[key] for key in ("domain", "game", "model", "loss")},
+        "train": {key: recipe["train"][key] for key in PACE},
         "data": [list(spec.shape), len(spec.classes)],
         "how": [engine.settings.plain(), pins(engine.machine), engine.world],
         "where": [engine.device.type, device, cores(), torch.__version__],
