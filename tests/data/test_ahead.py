@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sparring.data.ahead import MappedRows
+from sparring.data.ahead import Foreseen, MappedRows
+from sparring.data.sampling import Sampler
 
 
 @pytest.fixture
@@ -75,3 +78,17 @@ def test_a_file_that_has_become_shorter_is_an_error(array: np.memmap) -> None:
     rows.expect(torch.tensor([41]))
     with pytest.raises(OSError, match="shorter"):
         rows.gather(torch.tensor([41]))
+
+
+@given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 3), st.integers(0, 200))
+def test_what_is_foreseen_is_what_the_sampler_asks_for_next(count: int, share: int, world: int, position: int) -> None:
+    order = Foreseen(count, share * world, 5)
+    ahead, plain = (Sampler(count, share * world, 5, rank=world - 1, world=world, order=each) for each in (order, None))
+    ahead.position = plain.position = position
+    foreseen = None
+    for _ in range(2 + 2 * count // (share * world)):
+        asked = ahead.next()
+        assert torch.equal(asked, plain.next())
+        assert foreseen is None or torch.equal(foreseen, asked)
+        foreseen = order.after(asked)
+    assert order.after(torch.tensor([count])) is None

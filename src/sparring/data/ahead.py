@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparring.data.sampling import Shuffled
+
 
 class MappedRows:
     """Rows (N, …) of a memory-mapped array, gathered by number.
@@ -83,3 +85,29 @@ class MappedRows:
             if not count:
                 raise OSError(errno.EIO, "the file has become shorter", str(self._array.filename))
             done += count
+
+
+class Foreseen:
+    """The random order of a training that says, batch by batch, what comes next. See `data.sampling.Order`.
+
+    count: number of samples. batch_size: of all processes together.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self._batch_size = batch_size
+        # Two, for each keeps one epoch's permutation: the next batch may lie in the next epoch.
+        self._now, self._next = Shuffled(count, seed), Shuffled(count, seed)
+        self._latest: tuple[Tensor, int, int] | None = None
+
+    def indices(self, start: int, stop: int) -> Tensor:
+        """The samples at positions [start, stop), the same as those of `Shuffled`."""
+        asked = self._now.indices(start, stop)
+        self._latest = (asked, start, stop)
+        return asked
+
+    def after(self, indices: Tensor) -> Tensor | None:
+        """What the next step will ask for, where `indices` are the latest that were asked for; else None."""
+        if self._latest is None or not torch.equal(self._latest[0], indices.cpu()):
+            return None
+        _, start, stop = self._latest
+        return self._next.indices(start + self._batch_size, stop + self._batch_size)

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from sparring.core.game import Batch
+from sparring.data.ahead import MappedRows
+from sparring.data.dataset import choose
 from sparring.data.sampling import Sampler
 from sparring.domains.image.data import ImageData, ImageOptions, open_images
 from sparring.errors import UserError
@@ -51,20 +54,40 @@ def test_where_the_images_live_changes_nothing_else(tmp_path: Path, on_device: b
     assert torch.equal(data.batch(indices)["data"], digits.batch(indices)["data"])
 
 
-def test_batches_that_were_expected_are_the_same_bit_for_bit_and_so_is_the_randomness(tmp_path: Path) -> None:
+def test_batches_that_were_fetched_ahead_are_the_same_bit_for_bit_and_so_is_the_randomness(tmp_path: Path) -> None:
     options = {"cache": str(tmp_path), "on_device": False, "augment": {"flip_horizontal": True, "brightness": 0.2}}
     plain, ahead = (open_images(ImageOptions.model_validate(options)).to(torch.device("cpu")) for _ in range(2))
     drawn: dict[bool, list[Batch]] = {False: [], True: []}
     for expecting, data in ((False, plain), (True, ahead)):
         torch.manual_seed(0)
-        sampler, following = (Sampler(len(data), 64, seed=3) for _ in range(2))
-        following.next()
-        for _ in range(60):  # over the border of two epochs
+        sampler = Sampler(len(data), 64, seed=3, order=data.order(64, 3) if expecting else None)
+        sampler.position = 1000  # as a resumed training does
+        for _ in range(40):  # over the border of two epochs
             drawn[expecting].append(data.batch(sampler.next()))
-            if expecting:
-                data.expect(following.next())
+            data.batch(torch.arange(8), augment=False)  # a measurement in between
     for one, other in zip(drawn[False], drawn[True], strict=True):
         assert torch.equal(one["data"], other["data"]) and torch.equal(one["label"], other["label"])
+
+
+def test_images_on_the_disk_are_fetched_before_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_images(ImageOptions(cache=str(tmp_path), on_device=False)).to(torch.device("cpu"))
+    fetched: list[Tensor] = []
+    monkeypatch.setattr(MappedRows, "expect", lambda self, indices: fetched.append(indices))
+    sampler = Sampler(len(data), 64, seed=3, rank=1, world=2, order=data.order(64, 3))
+    asked: list[Tensor] = []
+    for _ in range(60):  # over the border of two epochs
+        asked.append(sampler.next())
+        data.batch(asked[-1])
+    assert all(torch.equal(one, other) for one, other in zip(fetched, asked[1:], strict=False))
+    assert len(fetched) == len(asked)
+
+
+def test_measuring_is_against_the_same_images_as_for_any_data(digits: ImageData) -> None:
+    expected = torch.randperm(len(digits), generator=torch.Generator().manual_seed(4))
+    assert torch.equal(choose(digits, 50, 4), expected[:50])
+    assert torch.equal(choose(digits, 5000, 4), expected)
 
 
 def test_augmentation_can_be_left_out(tmp_path: Path) -> None:

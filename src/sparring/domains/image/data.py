@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
-from sparring.data.ahead import MappedRows
+from sparring.data.ahead import Foreseen, MappedRows
 from sparring.data.augment import Augment, build
 from sparring.data.cache import ImageCache, build_cache
 from sparring.data.convert import Progress
 from sparring.data.decode import Fit
+from sparring.data.sampling import Order
 from sparring.data.sources import open_source
 from sparring.errors import UserError
 from sparring.recipe import Section
@@ -121,6 +122,7 @@ class ImageData:
     ) -> None:
         self._images = torch.from_numpy(cache.images)
         self._rows = MappedRows(cache.images) if isinstance(cache.images, np.memmap) else None
+        self._order: Foreseen | None = None
         self._labels = None if cache.labels is None else torch.from_numpy(cache.labels)
         self._on_device, self._device = on_device, torch.device("cpu")
         extra = {}
@@ -157,10 +159,14 @@ class ImageData:
             self._rows = MappedRows(self._cache.images, pin=self._device.type == "cuda")
         return self
 
-    def expect(self, indices: Tensor) -> None:
-        """Say which images the next `batch` will ask for: those that lie on the disk are fetched in the background."""
-        if self._rows:
-            self._rows.expect(indices)
+    def order(self, batch_size: int, seed: int) -> Order:
+        """Random permutations, as for any data; from what comes next, images that lie on the disk are fetched ahead."""
+        self._order = Foreseen(len(self), batch_size, seed)
+        return self._order
+
+    def choose(self, count: int, seed: int) -> Tensor:
+        """Samples to measure against, at random. See `data.dataset.choose`."""
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count]
 
     def batch(self, indices: Tensor, *, augment: bool = True) -> Batch:
         """The images at `indices` (N,): `data` float32 (N, C, H, W) in [-1, 1], and `label` int64 (N,) if labelled.
@@ -178,7 +184,10 @@ class ImageData:
     def _pixels(self, indices: Tensor) -> Tensor:
         if self._rows is None:
             return self._gather(self._images, indices)
-        return self._rows.gather(indices).to(self._device, non_blocking=True)
+        chosen = self._rows.gather(indices)
+        if self._order and (following := self._order.after(indices)) is not None:
+            self._rows.expect(following)
+        return chosen.to(self._device, non_blocking=True)
 
     def _gather(self, values: Tensor, indices: Tensor) -> Tensor:
         chosen = values.index_select(0, indices.to(values.device))
