@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from sparring.core import chance, processes
 from sparring.errors import UserError, nearest
 from sparring.options import choose, resolve
 
@@ -93,11 +94,12 @@ def relativistic_average_discriminator(
     """RaGAN, standard form (Jolicoeur-Martineau 2018): cross entropy of D(x) − E[D(G(z))] as real and of
     D(G(z)) − E[D(x)] as fake, added.
 
-    The expectations are means over the logits given, that is over one process's share of a batch.
+    The expectations are means over the whole batch, also where several processes hold a share of it each.
     real_target, fake_target: as in `logistic_discriminator`.
     """
     real, fake = _precise(real), _precise(fake)
-    return _cross_entropy(real - fake.mean(), real_target) + _cross_entropy(fake - real.mean(), fake_target)
+    real_mean, fake_mean = processes.mean(torch.stack([real.mean(), fake.mean()]))
+    return _cross_entropy(real - fake_mean, real_target) + _cross_entropy(fake - real_mean, fake_target)
 
 
 def relativistic_average_generator(real: Tensor, fake: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ def flip_labels(real: Tensor, fake: Tensor, probability: float) -> tuple[Tensor,
     """
     if real.shape != fake.shape:
         raise ValueError(f"flipped labels need as many real as fake logits: {tuple(real.shape)}, {tuple(fake.shape)}")
-    flipped = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device) < probability
+    flipped = chance.uniform(len(real), *[1] * (real.ndim - 1), device=real.device) < probability
     return torch.where(flipped, fake, real), torch.where(flipped, real, fake)
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import pydantic
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sparring.core import chance
 from sparring.errors import UserError
 from sparring.recipe import Section
 
@@ -101,11 +102,11 @@ def _sources(images: Tensor, size: int, flip: float, shift: float) -> Tensor:
     places = torch.arange(size, device=images.device).expand(len(images), size)
     reach = min(round(size * shift), size - 1)
     if reach:
-        offsets = torch.randint(-reach, reach + 1, (len(images), 1), device=images.device)
+        offsets = chance.integers(-reach, reach + 1, len(images), 1, device=images.device)
         places = (places + offsets).abs()
         places = (size - 1) - ((size - 1) - places).abs()
     if flip:
-        mirrored = torch.rand(len(images), 1, device=images.device) < flip
+        mirrored = chance.uniform(len(images), 1, device=images.device) < flip
         places = torch.where(mirrored, size - 1 - places, places)
     return places
 
@@ -115,7 +116,7 @@ def _affine(options: Augment) -> Transform:
 
     scale = (1 - options.scale, 1 + options.scale) if options.scale else None
     module = RandomAffine(degrees=options.rotate, scale=scale, padding_mode="reflection", p=1.0)
-    return lambda images: module(images).clamp(-1, 1)
+    return lambda images: _apply(module, images).clamp(-1, 1)
 
 
 def _colour(options: Augment) -> Transform:
@@ -123,7 +124,20 @@ def _colour(options: Augment) -> Transform:
 
     module = ColorJitter(options.brightness, options.contrast, options.saturation, options.hue, p=1.0)
     # kornia's colours are in [0, 1]
-    return lambda images: module((images + 1) / 2).clamp(0, 1) * 2 - 1
+    return lambda images: _apply(module, (images + 1) / 2).clamp(0, 1) * 2 - 1
+
+
+def _apply(module: nn.Module, images: Tensor) -> Tensor:
+    """One of kornia's augmentations; its random numbers, drawn on the CPU, are the same for every number of processes."""
+
+    def draw(count: int) -> dict[str, Tensor]:
+        return module.forward_parameters(torch.Size((count, *images.shape[1:])))  # type: ignore[operator]
+
+    common = ("order", "forward_input_shape")
+    drawn = chance.drawn_elsewhere(len(images), draw, torch.device("cpu"), common=common)
+    # What says how many the numbers were drawn for would contradict a process's share of them.
+    drawn["forward_input_shape"] = torch.tensor(images.shape)
+    return module(images, params=drawn)
 
 
 def _cutout(images: Tensor, share: float) -> Tensor:
@@ -132,7 +146,7 @@ def _cutout(images: Tensor, share: float) -> Tensor:
     inside = torch.ones((), dtype=torch.bool, device=images.device)
     for size, view in ((height, (count, 1, height, 1)), (width, (count, 1, 1, width))):
         length = max(1, round(size * share))
-        centre = torch.randint(0, size, (count, 1), device=images.device)
+        centre = chance.integers(0, size, count, 1, device=images.device)
         start = centre - math.floor(length / 2)
         places = torch.arange(size, device=images.device)
         inside = inside & ((places >= start) & (places < start + length)).view(view)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from sparring.core import chance
 from sparring.errors import UserError
 
 Norm = Literal["batch", "layer", "instance", "group", "none"]
@@ -26,6 +27,13 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     if norm == "none":
         return nn.Identity()
     return nn.GroupNorm(1 if norm == "layer" else math.gcd(8, channels), channels)
+
+
+class Dropout(nn.Dropout):
+    """Dropout (Srivastava et al. 2014) whose masks do not depend on the number of processes, of samples (N, …)."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return chance.dropout(samples, self.p) if self.training else samples
 
 
 def doubling(width: int, count: int, max_width: int | None = None) -> list[int]:

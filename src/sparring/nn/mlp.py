@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparring.nn.condition import Head, append_label
 from sparring.nn.discriminator import Discriminator
-from sparring.nn.layers import require_dropout, require_positive
+from sparring.nn.layers import Dropout, require_dropout, require_positive
 
 VectorNorm = Literal["batch", "layer", "none"]
 
@@ -29,7 +29,7 @@ class MLP(nn.Sequential):
                 layers.append(nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width))
             layers.append(nn.LeakyReLU(0.2))
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
             inputs = width
         super().__init__(*layers)
 

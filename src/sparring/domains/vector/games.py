@@ -10,6 +10,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
+from sparring.core import chance
 from sparring.core.adversarial import AdversarialGame, Latent, LossOptions
 from sparring.core.exportable import Exportable, Input
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
@@ -119,7 +120,7 @@ class VectorGame(AdversarialGame):
         batch = super().generate(count, condition=condition, rng=rng)
         batch["data"] = batch["data"] * self.unit + self.mean
         if len(self.shown):
-            batch["real"] = self.shown[torch.randint(len(self.shown), (count,), device=self.device, generator=rng)]
+            batch["real"] = self.shown[chance.integers(0, len(self.shown), count, device=self.device, rng=rng)]
         return batch
 
     def exportable(self) -> Exportable:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparring.core import chance
 from sparring.core.exportable import Choice, Exportable, Noise
 from sparring.core.game import Batch, DataSpec, Losses
 from sparring.domains.image.games.adversarial import ImageGame, ModelOptions, build, head, look_with_features
@@ -66,8 +67,8 @@ class InformationGame(ImageGame):
     ) -> tuple[Tensor, Tensor]:
         """Categories (count,) and continuous codes (count, K), drawn uniformly."""
         if category is None:
-            category = torch.randint(self.information.categories, (count,), device=self.device, generator=rng)
-        continuous = torch.rand(count, self.information.continuous, device=self.device, generator=rng) * 2 - 1
+            category = chance.integers(0, self.information.categories, count, device=self.device, rng=rng)
+        continuous = chance.uniform(count, self.information.continuous, device=self.device, rng=rng) * 2 - 1
         return category, continuous
 
     def sample_for(

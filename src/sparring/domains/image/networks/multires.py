@@ -18,7 +18,7 @@ from sparring.nn.basis import DiscriminativeBasis, GenerativeBasis
 from sparring.nn.condition import Condition, Head, append_label
 from sparring.nn.discriminator import Discriminator
 from sparring.nn.fusion import Fusion, fusion_layer
-from sparring.nn.layers import Norm, doubling, norm_layer, require_dropout, require_positive
+from sparring.nn.layers import Dropout, Norm, doubling, norm_layer, require_dropout, require_positive
 from sparring.nn.resample import Size, bounded, ladder, resize
 from sparring.nn.residual import LEAK, ResidualBlock
 
@@ -86,7 +86,7 @@ class MultiresDiscriminator(Discriminator):
 
         self.from_image = nn.ModuleList(nn.Conv2d(inputs, count, 3, padding=1) for count in channels)
         self.rounds = nn.ModuleList(Round(channels, self.sizes, fusion, "none") for _ in range(rounds))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.grids = [bounded(size, 4) for size in self.sizes]
         self.bases = nn.ModuleList(map(DiscriminativeBasis, channels, self.grids))
         self.feature_count = sum(channels)

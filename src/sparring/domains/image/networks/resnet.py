@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparring.nn.basis import DiscriminativeBasis, GenerativeBasis
 from sparring.nn.condition import Condition, Head, append_label, required
 from sparring.nn.discriminator import Discriminator
-from sparring.nn.layers import doubling, require_dropout, require_positive
+from sparring.nn.layers import Dropout, doubling, require_dropout, require_positive
 from sparring.nn.resample import Size, fold, folded, ladder, resize, unfold
 from sparring.nn.residual import InvertedResidual, he_normal_
 
@@ -89,7 +89,7 @@ class ResnetDiscriminator(Discriminator):
             stages += [Resize(size), match_channels(before, after)]
         self.stages = nn.Sequential(*stages)
         self.basis = DiscriminativeBasis(widths[-1], sizes[-1])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.feature_count = widths[-1]
         self.head = Head(self.feature_count, self.label_rows)
         self.initialize_own()
