@@ -238,6 +238,73 @@ def test_penalties_are_added_with_their_weight() -> None:
     assert values[1.0] == pytest.approx(0.5 * slope.square().sum(1).mean().item())
 
 
+def adversarial_and_penalties(game: AdversarialGame, batch: Batch, **penalty: Any) -> tuple[dict[str, Tensor], Tensor]:
+    """A turn's parts, written out: the loss on one pass of each side, R1 and R2 on passes of their own."""
+    label = batch.get("label")
+    real, fake = batch["data"], game.sample(batch.count, label).detach()
+    count = max(1, round(penalty.get("share", 1.0) * batch.count))
+    sides = {}
+    for name, samples in (("r1", real), ("r2", fake)):
+        samples = samples[:count].clone().requires_grad_()
+        logits = game.discriminator(samples, None if label is None else label[:count])
+        (slope,) = torch.autograd.grad(logits.sum(), samples, create_graph=True)
+        sides[name] = 0.5 * slope.square().sum(1).mean()
+    parts = {
+        "adversarial": game.adversarial.discriminator(game.discriminator(real, label), game.discriminator(fake, label))
+    }
+    parts |= {name: penalty["weight"] * sides[name] for name in ("r1", "r2")}
+    total = sum(parts.values())
+    assert isinstance(total, Tensor)
+    return parts, torch.cat(
+        [each.flatten() for each in torch.autograd.grad(total, list(game.discriminator.parameters()))]
+    )
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.01])
+@pytest.mark.parametrize("norm", [None, nn.LayerNorm])
+def test_joint_passes_of_loss_and_penalties_are_the_separate_ones(share: float, labels: bool, norm: Any) -> None:
+    options = {"weight": 2.0, "share": share}
+    game, batch = (
+        make_game(labels=labels, norm=norm, penalties={"r1": options, "r2": options}),
+        make_batch(labels=labels),
+    )
+    torch.manual_seed(3)
+    expected, gradient = adversarial_and_penalties(game, batch, **options)
+    game.discriminator.seen.clear()
+    torch.manual_seed(3)
+    found = torch.cat([each.flatten() for each in gradients(game, D, Batch(batch))])
+    assert sum(len(samples) for samples, _ in game.discriminator.seen) == 32  # no sample is looked at twice
+    torch.testing.assert_close(found, gradient, rtol=1e-10, atol=1e-13)
+    torch.manual_seed(3)
+    parts = game.loss(D, Batch(batch), 0)
+    torch.testing.assert_close(dict(parts), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_penalties_of_a_discriminator_with_batch_norm_are_taken_of_each_side_alone(share: float) -> None:
+    options = {"weight": 2.0, "share": share}
+    game, batch = make_game(norm=nn.BatchNorm1d, penalties={"r1": options, "r2": options}), make_batch()
+    torch.manual_seed(3)
+    _, gradient = adversarial_and_penalties(game, batch, **options)
+    game.discriminator.seen.clear()
+    torch.manual_seed(3)
+    found = torch.cat([each.flatten() for each in gradients(game, D, Batch(batch))])
+    assert [len(samples) for samples, _ in game.discriminator.seen] == [16, 16] + [8, 8] * (share < 1)
+    torch.testing.assert_close(found, gradient, rtol=1e-10, atol=1e-13)
+
+
+def test_under_autocast_the_penalties_have_one_pass_of_their_own() -> None:
+    torch.set_default_dtype(torch.float32)
+    options = {"weight": 1.0, "share": 0.5}
+    game, batch = make_game(labels=True, penalties={"r1": options, "r2": options}), make_batch(labels=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        game.loss(D, batch, 0)
+    (both, _), (part, label) = game.discriminator.seen
+    assert torch.equal(part, torch.cat([both[:8], both[16:24]]))
+    assert torch.equal(label, batch["label"][:8].repeat(2))
+
+
 def test_lazy_penalties_are_played_at_their_interval_and_weighted_up() -> None:
     game = make_game(penalties={"r1": {"weight": 1.0, "every": 3}, "r2": {"weight": 1.0}})
     every = make_game(penalties={"r1": {"weight": 1.0}})
@@ -370,8 +437,10 @@ def test_a_penalty_on_a_share_of_a_conditional_batch_gets_the_labels_of_its_samp
     penalties = {"r1": {"weight": 1.0, "share": 0.25}}
     game, batch = make_game(labels=True, penalties=penalties), make_batch(labels=True)
     game.loss(D, batch, 0)
-    samples, label = game.discriminator.seen[-1]
-    assert torch.equal(samples, batch["data"][:4]) and torch.equal(label, batch["label"][:4])
+    (first, label), (rest, rest_label) = game.discriminator.seen
+    assert torch.equal(first, batch["data"][:4]) and torch.equal(label, batch["label"][:4])
+    assert torch.equal(rest[:12], batch["data"][4:])
+    assert torch.equal(rest_label, torch.cat([batch["label"][4:], batch["label"]]))
 
 
 def test_a_joint_pass_gives_each_half_its_labels() -> None:

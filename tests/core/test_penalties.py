@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sparring.core import penalties
-from sparring.core.penalties import PENALTIES, Played, bind_penalties
+from sparring.core.passes import Played
+from sparring.core.penalties import PENALTIES, bind_penalties, gradients_asked, play_penalties
 from sparring.errors import UserError
 
 torch.set_num_threads(1)
@@ -206,32 +207,116 @@ def test_gradient_at_a_constant_discriminator_is_not_nan(name: str) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in discriminator.parameters())
 
 
-@pytest.mark.parametrize(("name", "side"), [("r1", "real"), ("r2", "fake"), ("r1_finite_difference", "real")])
-def test_given_logits_save_a_forward_pass_and_change_nothing(name: str, side: str) -> None:
-    discriminator, turn = played(Patches)
-    samples = getattr(turn, side).requires_grad_()
-    torch.manual_seed(1)
-    expected = PENALTIES[name](turn)
-    calls: list[int] = []
-    turn.discriminate = lambda x: calls.append(1) or discriminator(x)  # type: ignore[func-returns-value]
-    setattr(turn, f"{side}_logits", discriminator(samples))
-    torch.manual_seed(1)
-    value = PENALTIES[name](turn)
-    assert len(calls) == ("finite" in name)
-    torch.testing.assert_close(value, expected, rtol=0, atol=0)
-    ours = torch.autograd.grad(value, list(discriminator.parameters()), retain_graph=True, allow_unused=True)
-    plain = torch.autograd.grad(expected, list(discriminator.parameters()), allow_unused=True)
-    for own, other in zip(ours, plain, strict=True):
-        assert (own is None) == (other is None)
-        if own is not None:
-            torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-14)
+def counted(discriminator: nn.Module, turn: Played) -> list[int]:
+    """How many samples each pass of the turn looks at, from now on; passes may be joint."""
+    sizes: list[int] = []
+
+    def discriminate(samples: Tensor, lots: int = 1) -> Tensor:
+        sizes.append(len(samples))
+        return discriminator(samples)
+
+    turn.discriminate, turn.joint = discriminate, True
+    return sizes
 
 
-def test_logits_of_samples_without_gradients_are_computed_again() -> None:
+def weight_gradients(value: Tensor, discriminator: nn.Module) -> Tensor:
+    """By all parameters, flat; nothing is zero."""
+    found = torch.autograd.grad(value, list(discriminator.parameters()), allow_unused=True)
+    pairs = zip(discriminator.parameters(), found, strict=True)
+    return torch.cat([torch.zeros_like(each).flatten() if own is None else own.flatten() for each, own in pairs])
+
+
+@each_network
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("kind", ["", "_finite_difference"])
+def test_both_sides_take_one_pass_and_come_out_as_from_two(network: type[nn.Module], kind: str, share: float) -> None:
+    discriminator, turn = played(network)
+    options = {"weight": 3.0, "share": share}
+    lazy = bind_penalties({f"r1{kind}": options, f"r2{kind}": options})
+    apart = []
+    for penalty in lazy:
+        torch.manual_seed(6)
+        if penalty is lazy[1]:
+            torch.randn_like(turn.real[: round(share * 4)])  # what R1 drew
+        apart.append(penalty.term(turn.part(share)))
+    sizes = counted(discriminator, turn)
+    torch.manual_seed(6)
+    together = [*play_penalties(lazy, turn, 0).values()]
+    assert sizes == [round(share * 4) * (4 if kind else 2)]
+    for one, other in zip(apart, together, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-14)
+    ours, theirs = (weight_gradients(sum(values), discriminator) for values in (together, apart))  # type: ignore[arg-type]
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"r1": {"weight": 1.0}},
+        {"r1": {"weight": 1.0}, "r2": {"weight": 1.0, "share": 0.5}},
+        {"r1": {"weight": 1.0}, "r2_finite_difference": {"weight": 1.0}},
+        {"r1": {"weight": 1.0}, "r2": {"weight": 1.0, "every": 2}},
+        {"r1_finite_difference": {"weight": 1.0}, "r2_finite_difference": {"weight": 1.0, "sigma": 0.1}},
+    ],
+)
+def test_what_is_not_asked_for_at_both_sides_is_not_computed(spec: dict[str, Any]) -> None:
     discriminator, turn = played(Scalar)
-    expected = penalties.r1(turn)
+    sizes = counted(discriminator, turn)
+    lazy = bind_penalties(spec)
+    play_penalties(lazy, turn, 1)
+    expected = {
+        "r1": 4,
+        "r2": round(4 * spec.get("r2", {}).get("share", 1)),
+        "r1_finite_difference": 8,
+        "r2_finite_difference": 8,
+    }
+    assert sizes == [expected[penalty.name] for penalty in lazy if penalty.due(1)]
+
+
+def test_both_sides_pass_apart_where_a_joint_pass_would_mix_them() -> None:
+    discriminator, turn = played(Scalar)
+    sizes = counted(discriminator, turn)
+    turn.joint = False
+    play_penalties(bind_penalties({"r1": {"weight": 1.0}, "r2": {"weight": 1.0}}), turn, 0)
+    assert sizes == [4, 4]
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_pass_made_already_is_not_made_again_and_changes_nothing(joint: bool) -> None:
+    discriminator, turn = played(Patches)
+    lazy = bind_penalties({"r1": {"weight": 1.0}, "r2": {"weight": 1.0}})
+    expected = play_penalties(lazy, turn, 0)
+    sizes = counted(discriminator, turn)
+    turn.joint = joint
+    lots = [turn.real, turn.fake]
+    if joint:
+        turn.probes = {("real", "fake"): turn.probe(torch.cat(lots), 2)}
+    else:
+        turn.probes = {("real",): turn.probe(turn.real), ("fake",): turn.probe(turn.fake)}
+    sizes.clear()
+    values = play_penalties(lazy, turn, 0)
+    assert not sizes
+    torch.testing.assert_close(values, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_pass_over_the_whole_batch_does_not_serve_a_part_of_it() -> None:
+    discriminator, turn = played(Scalar)
+    turn.probes = {("real",): turn.probe(turn.real)}
+    (lazy,) = bind_penalties({"r1": {"weight": 1.0, "share": 0.5}})
+    expected = penalties.r1(Played(discriminator, turn.real[:2], turn.fake[:2]))
+    torch.testing.assert_close(play_penalties([lazy], turn, 0)["r1"], expected, rtol=1e-12, atol=0)
+
+
+def test_finite_differences_use_given_logits() -> None:
+    discriminator, turn = played(Patches)
+    torch.manual_seed(1)
+    expected = penalties.r1_finite_difference(turn)
     turn.real_logits = discriminator(turn.real)
-    torch.testing.assert_close(penalties.r1(turn), expected, rtol=0, atol=0)
+    sizes = counted(discriminator, turn)
+    torch.manual_seed(1)
+    value = penalties.r1_finite_difference(turn)
+    assert sizes == [4]
+    torch.testing.assert_close(value, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["r1", "r2", "wgan_gp", "dragan", "r1_finite_difference"])
@@ -254,34 +339,41 @@ def test_wgan_gp_of_unpaired_batches_is_an_error() -> None:
 
 def test_lazy_penalty_is_played_at_its_interval_and_weighted_by_it() -> None:
     _, turn = played(Scalar)
-    (lazy,) = bind_penalties({"r1": {"weight": 5.0, "every": 4}})
-    terms = [lazy.term(turn, step) for step in range(9)]
-    assert [step for step, term in enumerate(terms) if term is not None] == [0, 4, 8]
-    torch.testing.assert_close(terms[4], 5.0 * 4 * penalties.r1(turn))
+    lazy = bind_penalties({"r1": {"weight": 5.0, "every": 4}})
+    terms = [play_penalties(lazy, turn, step) for step in range(9)]
+    assert [step for step, term in enumerate(terms) if term] == [0, 4, 8]
+    torch.testing.assert_close(terms[4]["r1"], 5.0 * 4 * penalties.r1(turn))
 
 
 @pytest.mark.parametrize("name", ["r1", "r2"])
 def test_a_share_of_the_batch_costs_that_part_and_is_the_penalty_of_its_samples(name: str) -> None:
     discriminator, turn = played(Scalar)
-    judged: list[int] = []
-
-    def counting(samples: Tensor) -> Tensor:
-        judged.append(len(samples))
-        return discriminator(samples)
-
-    (lazy,) = bind_penalties({name: {"weight": 5.0, "share": 0.5}})
     half = len(turn.real) // 2
     expected = PENALTIES[name](Played(discriminator, turn.real[:half], turn.fake[:half]))
-    torch.testing.assert_close(lazy.term(Played(counting, turn.real, turn.fake), 0), 5.0 * expected)
-    assert judged == [half]
+    sizes = counted(discriminator, turn)
+    values = play_penalties(bind_penalties({name: {"weight": 5.0, "share": 0.5}}), turn, 0)
+    torch.testing.assert_close(values[name], 5.0 * expected)
+    assert sizes == [half]
 
 
-def test_the_smallest_share_is_one_sample_and_given_logits_of_the_whole_stay_behind() -> None:
+def test_the_smallest_share_is_one_sample() -> None:
     discriminator, turn = played(Scalar)
-    real = turn.real.clone().requires_grad_()
-    (lazy,) = bind_penalties({"r1": {"weight": 1.0, "share": 1e-6}})
-    term = lazy.term(Played(discriminator, real, turn.fake, real_logits=discriminator(real)), 0)
-    torch.testing.assert_close(term, penalties.r1(Played(discriminator, turn.real[:1], turn.fake[:1])))
+    values = play_penalties(bind_penalties({"r1": {"weight": 1.0, "share": 1e-6}}), turn, 0)
+    torch.testing.assert_close(values["r1"], penalties.r1(Played(discriminator, turn.real[:1], turn.fake[:1])))
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"r1": {"weight": 1.0}, "r2": {"weight": 1.0}}, (("real", "fake"), 1.0)),
+        ({"r1": {"weight": 1.0}, "r2": {"weight": 0.0}}, (("real",), 1.0)),
+        ({"r1": {"weight": 1.0, "share": 0.5}, "r2": {"weight": 1.0, "share": 0.25}}, (("real",), 0.5)),
+        ({"r1": {"weight": 1.0, "every": 2}, "r2": {"weight": 1.0}}, (("fake",), 1.0)),
+        ({"wgan_gp": {"weight": 1.0}, "r1_finite_difference": {"weight": 1.0}}, ((), 0.0)),
+    ],
+)
+def test_the_gradients_to_come_are_known_beforehand(spec: dict[str, Any], expected: tuple[Any, float]) -> None:
+    assert gradients_asked(bind_penalties(spec), 1) == expected
 
 
 def test_penalties_are_bound_with_their_options_in_order() -> None:
@@ -291,14 +383,15 @@ def test_penalties_are_bound_with_their_options_in_order() -> None:
     )
     assert (first.name, first.weight, first.every) == ("wgan_gp", 10.0, 1)
     nn.init.zeros_(discriminator[0].weight)  # type: ignore[index]
-    torch.testing.assert_close(first.term(turn, 0), torch.tensor(90.0, dtype=torch.float64), rtol=1e-5, atol=0)
-    assert second.term(turn, 3) is not None
+    torch.testing.assert_close(first.term(turn), torch.tensor(90.0, dtype=torch.float64), rtol=1e-5, atol=0)
+    torch.testing.assert_close(second.term(turn), penalties.r2(turn))
 
 
 def test_penalty_of_weight_zero_is_off() -> None:
     _, turn = played(Scalar)
     (lazy,) = bind_penalties({"r1": {"weight": 0}})
-    assert lazy.term(turn, 0) is None
+    assert not lazy.due(0)
+    assert play_penalties([lazy], turn, 0) == {}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from sparring.core.exportable import Choice, Exportable, Input, Noise
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.losses import bind, flip_labels, resolve_loss
-from sparring.core.penalties import Played, bind_penalties, resolve_penalties
+from sparring.core.passes import Played, judge, part_size
+from sparring.core.penalties import bind_penalties, gradients_asked, play_penalties, resolve_penalties
 from sparring.core.schedules import anneal, balanced_counts, turn_counts
 from sparring.options import validate
 from sparring.recipe import Section, Turns
@@ -44,7 +45,6 @@ class LossOptions(Section):
 
 
 Latent = Literal["normal", "uniform"]
-Judgement = tuple[Tensor, Tensor | None]
 
 
 class AdversarialGame(Game):
@@ -134,32 +134,37 @@ class AdversarialGame(Game):
             batch.memo["fake"] = fake
         fake = self.disturb(fake.detach().to(real.dtype), step)
 
-        due = [penalty for penalty in self.penalties if step % penalty.every == 0]
-        # Penalties work in full precision; where the whole turn does, they may differentiate these very logits. Then real
-        # and fake pass apart: through a joint pass, a gradient of one side would drag zeros of the other along.
-        reuse = bool(due) and not torch.is_autocast_enabled(real.device.type)
-        if reuse:
-            real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-        judged = self.judge(real, fake, label, joint=self.joint and not reuse)
-        (real_logits, real_features), (fake_logits, fake_features) = judged
+        # Penalties work in full precision; where the whole turn does, they differentiate the pass that the loss looks at.
+        precise = not torch.is_autocast_enabled(real.device.type)
+        probed, share = gradients_asked(self.penalties, step) if precise else ((), 0.0)
+        judged, probes = judge(
+            self.look,
+            {"real": real, "fake": fake},
+            label,
+            joint=self.joint,
+            probed=probed,
+            count=part_size(len(real), share),
+        )
+        (real_logits, real_features), (fake_logits, fake_features) = judged["real"], judged["fake"]
 
         noisy = flip_labels(real_logits, fake_logits, self.options.label_noise)
         parts = {"adversarial": self.adversarial.discriminator(*noisy)}
-        if due:
-            played = Played(
-                discriminate=lambda samples: self.discriminator(
-                    samples, None if label is None else label[: len(samples)]
-                ),
-                real=real,
-                fake=fake,
-                real_logits=real_logits if reuse else None,
-                fake_logits=fake_logits if reuse else None,
-                augment=self.augment,
-            )
-            for penalty in due:
-                term = penalty.term(played, step)
-                if term is not None:
-                    parts[penalty.name] = term
+
+        def discriminate(samples: Tensor, lots: int = 1) -> Tensor:
+            labels = None if label is None else label[: len(samples) // lots].repeat(lots)
+            return self.discriminator(samples, labels)
+
+        played = Played(
+            discriminate,
+            real,
+            fake,
+            real_logits if precise else None,
+            fake_logits if precise else None,
+            augment=self.augment,
+            joint=self.joint,
+            probes=probes,
+        )
+        parts |= play_penalties(self.penalties, played, step)
         losses = Losses(parts, self.watch(real_logits.detach(), fake_logits.detach()))
         self.add_discriminator_terms(losses, batch, real_features, fake_features)
         return losses
@@ -186,15 +191,6 @@ class AdversarialGame(Game):
     def look(self, samples: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The discriminator's logits, and its features where a subclass has further heads on them."""
         return self.discriminator(samples, label), None
-
-    def judge(self, real: Tensor, fake: Tensor, label: Tensor | None, *, joint: bool) -> tuple[Judgement, Judgement]:
-        """Look at real and at fake samples, in one pass or in two."""
-        if not joint:
-            return self.look(real, label), self.look(fake, label)
-        logits, features = self.look(torch.cat([real, fake]), None if label is None else torch.cat([label, label]))
-        real_logits, fake_logits = logits.chunk(2)
-        real_features, fake_features = (None, None) if features is None else features.chunk(2)
-        return (real_logits, real_features), (fake_logits, fake_features)
 
     def add_discriminator_terms(self, losses: Losses, batch: Batch, real: Tensor | None, fake: Tensor | None) -> None:
         """What a subclass's discriminator minimises besides; real, fake: features, (N, F)."""

@@ -12,7 +12,7 @@ as the discriminator treats samples one by one: layers that mix them (batch norm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,48 +21,19 @@ import torch
 from torch import Tensor
 
 from sparring.core.losses import keywords, refuse_unknown
+from sparring.core.passes import BOTH, GRADIENTS, Figure, Played, Side, Sides, precise
 from sparring.errors import UserError
 from sparring.options import choose, resolve
 
 
-@dataclass
-class Played:
-    """What a discriminator's turn has at hand for its penalties.
-
-    discriminate: the first samples of the batch (n, …), all N or fewer → logits (n,), (n, 1) or (n, …patches); labels
-        are already bound.
-    real, fake: samples (N, …); fake is detached from the generator.
-    real_logits, fake_logits: optional logits of those very tensors, in full precision and with gradients; where the
-        samples required gradients too, R1 and R2 use them and save a forward pass.
-    augment: a random augmentation of samples, for the consistency penalty.
-    """
-
-    discriminate: Callable[[Tensor], Tensor]
-    real: Tensor
-    fake: Tensor
-    real_logits: Tensor | None = None
-    fake_logits: Tensor | None = None
-    augment: Callable[[Tensor], Tensor] | None = None
-
-    def part(self, share: float) -> Played:
-        """The first samples of both sides, a `share` of them and at least one; itself where all are meant.
-
-        The logits stay behind: a gradient by the samples of a part does not lead back from the logits of the whole.
-        """
-        if share == 1:
-            return self
-        count = max(1, round(share * len(self.real)))
-        return Played(self.discriminate, self.real[:count], self.fake[:count], augment=self.augment)
-
-
 def r1(played: Played) -> Tensor:
     """R1 (Mescheder et al. 2018, eq. 9, without γ): ½E‖∇D(x)‖² at real samples."""
-    return 0.5 * _squared_gradient_norms(played.discriminate, played.real, played.real_logits).mean()
+    return 0.5 * played.squared_gradient_norms("real").mean()
 
 
 def r2(played: Played) -> Tensor:
     """R2 (Mescheder et al. 2018, eq. 10, without γ): ½E‖∇D(x)‖² at generated samples."""
-    return 0.5 * _squared_gradient_norms(played.discriminate, played.fake, played.fake_logits).mean()
+    return 0.5 * played.squared_gradient_norms("fake").mean()
 
 
 def r1_finite_difference(played: Played, *, sigma: float = 0.01) -> Tensor:
@@ -72,12 +43,12 @@ def r1_finite_difference(played: Played, *, sigma: float = 0.01) -> Tensor:
     al. 2025 (arXiv 2501.08316), here divided by σ² so that weights mean the same as for `r1`.
     sigma: in the samples' units.
     """
-    return 0.5 * _squared_slopes(played.discriminate, played.real, played.real_logits, sigma).mean()
+    return 0.5 * played.squared_slopes("real", sigma).mean()
 
 
 def r2_finite_difference(played: Played, *, sigma: float = 0.01) -> Tensor:
     """`r1_finite_difference` at generated samples: an estimate of `r2`."""
-    return 0.5 * _squared_slopes(played.discriminate, played.fake, played.fake_logits, sigma).mean()
+    return 0.5 * played.squared_slopes("fake", sigma).mean()
 
 
 def wgan_gp(played: Played, *, target: float = 1.0, one_sided: bool = False) -> Tensor:
@@ -88,9 +59,9 @@ def wgan_gp(played: Played, *, target: float = 1.0, one_sided: bool = False) -> 
     if played.real.shape != played.fake.shape:
         shapes = f"real {tuple(played.real.shape)}, fake {tuple(played.fake.shape)}"
         raise ValueError(f"wgan_gp interpolates between pairs, so both sides must have one shape: {shapes}")
-    real, fake = _precise(played.real), _precise(played.fake)
+    real, fake = precise(played.real), precise(played.fake)
     share = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device, dtype=real.dtype)
-    excess = _gradient_norms(played.discriminate, torch.lerp(fake, real, share)) - target
+    excess = _gradient_norms(played, torch.lerp(fake, real, share)) - target
     return (torch.relu(excess) if one_sided else excess).square().mean()
 
 
@@ -99,9 +70,9 @@ def dragan(played: Played, *, scale: float = 0.5, target: float = 1.0) -> Tensor
 
     δ = scale · std(batch) · U(0, 1), drawn for every value, as in the authors' experiments.
     """
-    real = _precise(played.real)
+    real = precise(played.real)
     noise = scale * real.std(correction=0) * torch.rand_like(real)
-    return (_gradient_norms(played.discriminate, real + noise) - target).square().mean()
+    return (_gradient_norms(played, real + noise) - target).square().mean()
 
 
 def consistency(played: Played, *, real: float = 1.0, fake: float = 1.0) -> Tensor:
@@ -119,7 +90,7 @@ def consistency(played: Played, *, real: float = 1.0, fake: float = 1.0) -> Tens
     ):
         if weight:
             plain = played.discriminate(samples) if logits is None else logits
-            moved = _precise(plain) - _precise(played.discriminate(played.augment(samples)))
+            moved = precise(plain) - precise(played.discriminate(played.augment(samples)))
             total = total + weight * moved.square().mean()
     return total
 
@@ -135,6 +106,15 @@ PENALTIES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+ASKS: dict[Callable[..., Tensor], tuple[Side, str]] = {
+    r1: ("real", "gradients"),
+    r2: ("fake", "gradients"),
+    r1_finite_difference: ("real", "slopes"),
+    r2_finite_difference: ("fake", "slopes"),
+}
+"""Which figure of `Played` a penalty takes, and at which side: asked for at both, it comes from one pass."""
+
+
 @dataclass(frozen=True)
 class LazyPenalty:
     """A penalty, its weight λ, and the interval of steps at which it is played.
@@ -146,16 +126,54 @@ class LazyPenalty:
     """
 
     name: str
-    function: Callable[[Played], Tensor]
+    function: partial[Tensor]
     weight: float
     every: int = 1
     share: float = 1.0
 
-    def term(self, played: Played, step: int) -> Tensor | None:
-        """The weighted penalty at this step, a scalar; None where it is not its turn, or its weight is 0."""
-        if step % self.every or not self.weight:
+    def due(self, step: int) -> bool:
+        """Whether it is its turn, and its weight is not 0."""
+        return step % self.every == 0 and self.weight > 0
+
+    def term(self, played: Played) -> Tensor:
+        """The weighted penalty, a scalar. played: the part of the batch that is this penalty's."""
+        return self.weight * self.every * self.function(played)
+
+    @property
+    def asks(self) -> tuple[Side, Figure] | None:
+        """Which figure of `Played` it takes, and at which side; None where it looks for itself."""
+        if self.function.func not in ASKS:
             return None
-        return self.weight * self.every * self.function(played.part(self.share))
+        side, figure = ASKS[self.function.func]
+        return side, (figure, *self.function.keywords.values())
+
+
+def play_penalties(penalties: Sequence[LazyPenalty], played: Played, step: int) -> dict[str, Tensor]:
+    """The weighted penalties that are due at a step, by name, each on its share of the batch.
+
+    Penalties that ask for the same figure at the two sides of the same share get it from one pass.
+    """
+    due = [penalty for penalty in penalties if penalty.due(step)]
+    parts = {share: played.part(share, together(due, share)) for share in {penalty.share for penalty in due}}
+    return {penalty.name: penalty.term(parts[penalty.share]) for penalty in due}
+
+
+def together(penalties: Sequence[LazyPenalty], share: float) -> frozenset[Figure]:
+    """The figures that penalties on this share ask for at both sides."""
+    asked = {penalty.asks for penalty in penalties if penalty.share == share and penalty.asks}
+    return frozenset(figure for side, figure in asked if side == "real" and ("fake", figure) in asked)
+
+
+def gradients_asked(penalties: Sequence[LazyPenalty], step: int) -> tuple[Sides, float]:
+    """Of which sides, and on what share of the batch, the penalties due at a step ask for gradients; () and 0 for none.
+
+    Where shares differ, the largest, for it costs most to compute anew.
+    """
+    asked = [
+        (each.share, each.asks[0]) for each in penalties if each.due(step) and each.asks and each.asks[1] == GRADIENTS
+    ]
+    share = max((share for share, _ in asked), default=0.0)
+    return tuple(side for side in BOTH if (share, side) in asked), share
 
 
 def bind_penalties(spec: Mapping[str, Mapping[str, Any]], *, where: str = "loss.penalties") -> list[LazyPenalty]:
@@ -172,7 +190,7 @@ def resolve_penalties(
 ) -> dict[str, dict[str, Any]]:
     """The same mapping with every default filled in. Raises UserError as `bind_penalties` does."""
     return {
-        each.name: {"weight": each.weight, "every": each.every, "share": each.share, **each.function.keywords}  # type: ignore[attr-defined]
+        each.name: {"weight": each.weight, "every": each.every, "share": each.share, **each.function.keywords}
         for each in bind_penalties(spec, where=where)
     }
 
@@ -200,41 +218,7 @@ def _pace(*, weight: float, every: int = 1, share: float = 1.0) -> None:
     """The options that all penalties share."""
 
 
-def _squared_gradient_norms(
-    discriminate: Callable[[Tensor], Tensor], samples: Tensor, logits: Tensor | None = None
-) -> Tensor:
-    """‖∇D‖² at each sample, (N,), differentiable by the parameters."""
-    # The gradient call is inside too: under autocast the backward's own products would be rounded to half precision.
-    with torch.autocast(samples.device.type, enabled=False):
-        if logits is None or not (samples.requires_grad and logits.requires_grad and _is_precise(logits)):
-            samples = _precise(samples.detach()).requires_grad_()
-            logits = discriminate(samples)
-        (gradient,) = torch.autograd.grad(logits.sum(), samples, create_graph=True)
-        return _precise(gradient).square().flatten(1).sum(1)
-
-
-def _gradient_norms(discriminate: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
-    """‖∇D‖ at each sample, (N,)."""
+def _gradient_norms(played: Played, samples: Tensor) -> Tensor:
+    """‖∇D‖ at each of other samples than the batch's, (N,)."""
     # The root's slope at 0 is infinite, and infinity times the zero gradient inside would be NaN.
-    return (_squared_gradient_norms(discriminate, samples) + 1e-12).sqrt()
-
-
-def _squared_slopes(
-    discriminate: Callable[[Tensor], Tensor], samples: Tensor, logits: Tensor | None, sigma: float
-) -> Tensor:
-    """((D(x + σε) − D(x)) / σ)² at each sample, (N,)."""
-    with torch.autocast(samples.device.type, enabled=False):
-        samples = _precise(samples.detach())
-        if logits is None or not _is_precise(logits):
-            logits = discriminate(samples)
-        moved = discriminate(samples + sigma * torch.randn_like(samples))
-        # Patches are summed after the difference: a small difference of two large sums would lose its digits.
-        return ((_precise(moved) - logits).reshape(len(samples), -1).sum(1) / sigma).square()
-
-
-def _precise(values: Tensor) -> Tensor:
-    return values if _is_precise(values) else values.float()
-
-
-def _is_precise(values: Tensor) -> bool:
-    return values.dtype in (torch.float32, torch.float64)
+    return (played.probe(samples).squared_gradient_norms() + 1e-12).sqrt()

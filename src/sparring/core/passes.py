@@ -1,0 +1,207 @@
+"""Passes of the discriminator over the two sides of a batch: what the loss and the penalties need, in as few as there can be.
+
+A sample's logit, and its gradient by the sample, depend on that sample alone, unless a layer mixes samples as batch norm
+does. So real and fake samples may pass together, one `autograd.grad` gives the gradients at both sides, and in full
+precision the pass that the penalties differentiate is the one that the loss looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sparring.core.compiled import eager
+from sparring.core.second_order import SecondOrder
+
+Side = Literal["real", "fake"]
+Sides = tuple[Side, ...]
+BOTH: Sides = ("real", "fake")
+Judgement = tuple[Tensor, Tensor | None]
+"""Logits (N, …), and features (N, F) where further heads want them."""
+Figure = tuple[Hashable, ...]
+GRADIENTS: Figure = ("gradients",)
+Look = Callable[[Tensor, Tensor | None], Judgement]
+
+
+@dataclass
+class Probe:
+    """Samples (n, …) that require gradients, their logits, and the `SecondOrder` under which those were computed."""
+
+    samples: Tensor
+    logits: Tensor
+    order: SecondOrder
+
+    def squared_gradient_norms(self) -> Tensor:
+        """‖∇D‖² at each sample, (n,), differentiable by the parameters."""
+        # The gradient call too: under autocast the backward's own products would be rounded to half precision.
+        with torch.autocast(self.samples.device.type, enabled=False):
+            gradient = self.order.gradient(self.logits, self.samples)
+            return precise(gradient).square().flatten(1).sum(1)
+
+
+@dataclass
+class Played:
+    """What a discriminator's turn has at hand for its penalties.
+
+    discriminate: the first samples of the batch (n, …), all N or fewer → logits (n,), (n, 1) or (n, …patches); labels
+        are already bound. Where `joint` is set it takes `lots` too: samples are so many times the first n, in a row.
+    real, fake: samples (N, …); fake is detached from the generator.
+    real_logits, fake_logits: optional logits of those very tensors, in full precision and with gradients by the
+        parameters, for what compares with them.
+    augment: a random augmentation of samples, for the consistency penalty.
+    joint: several lots may pass together.
+    probes: passes made already, of the first samples of the sides that they are filed under, in a row.
+    together: figures that will be asked for at both sides.
+    waiting: what came with the other side's figure, until it is asked for.
+    """
+
+    discriminate: Callable[..., Tensor]
+    real: Tensor
+    fake: Tensor
+    real_logits: Tensor | None = None
+    fake_logits: Tensor | None = None
+    augment: Callable[[Tensor], Tensor] | None = None
+    joint: bool = False
+    probes: Mapping[Sides, Probe] = field(default_factory=dict)
+    together: frozenset[Figure] = frozenset()
+    waiting: dict[tuple[Figure, Side], Tensor] = field(default_factory=dict)
+
+    def part(self, share: float, together: frozenset[Figure] = frozenset()) -> Played:
+        """The first samples of both sides, a `share` of them and at least one, with what is known of just these.
+
+        together: figures that will be asked for at both sides of this part.
+        """
+        count = part_size(len(self.real), share)
+        return Played(
+            self.discriminate,
+            self.real[:count],
+            self.fake[:count],
+            None if self.real_logits is None else self.real_logits[:count],
+            None if self.fake_logits is None else self.fake_logits[:count],
+            self.augment,
+            self.joint,
+            {sides: probe for sides, probe in self.probes.items() if len(probe.samples) == count * len(sides)},
+            together if self.joint else frozenset(),
+        )
+
+    def samples(self, side: Side) -> Tensor:
+        """The samples of a side, (N, …)."""
+        return self.real if side == "real" else self.fake
+
+    def squared_gradient_norms(self, side: Side) -> Tensor:
+        """‖∇D‖² at each sample of a side, (N,), differentiable by the parameters."""
+        if (GRADIENTS, side) in self.waiting:
+            return self.waiting.pop((GRADIENTS, side))
+        sides = self._sides(GRADIENTS, side)
+        probe = self.probes.get(sides) or self.probe(join([self.samples(each) for each in sides]), len(sides))
+        return self._take(GRADIENTS, side, sides, probe.squared_gradient_norms())
+
+    def squared_slopes(self, side: Side, sigma: float) -> Tensor:
+        """((D(x + σε) − D(x)) / σ)² at each sample of a side, (N,), with ε ~ N(0, I), one draw a sample."""
+        figure = ("slopes", sigma)
+        if (figure, side) in self.waiting:
+            return self.waiting.pop((figure, side))
+        sides = self._sides(figure, side)
+        with torch.autocast(self.real.device.type, enabled=False):
+            still = [precise(self.samples(each).detach()) for each in sides]
+            moved = [each + sigma * torch.randn_like(each) for each in still]
+            logits = {"real": self.real_logits, "fake": self.fake_logits}
+            given = [each for each in map(logits.get, sides) if each is not None and is_precise(each)]
+            before = given if len(given) == len(sides) else []
+            passed = self._pass([*moved, *([] if before else still)])
+            # Patches are summed after the difference: a small difference of two large sums would lose its digits.
+            difference = precise(join(passed[: len(sides)])) - precise(join(before or passed[len(sides) :]))
+            slopes = difference.reshape(len(difference), -1).sum(1) / sigma
+        return self._take(figure, side, sides, slopes.square())
+
+    def probe(self, samples: Tensor, lots: int = 1) -> Probe:
+        """A pass over samples, of the batch or near it, whose gradient by them may be differentiated. lots: see `discriminate`."""
+        with torch.autocast(samples.device.type, enabled=False):
+            samples = leaf(samples)
+            with eager(), SecondOrder() as order:
+                logits = self.discriminate(samples, lots) if lots > 1 else self.discriminate(samples)
+        return Probe(samples, logits, order)
+
+    def _sides(self, figure: Figure, side: Side) -> Sides:
+        return BOTH if figure in self.together else (side,)
+
+    def _pass(self, lots: Sequence[Tensor]) -> list[Tensor]:
+        """The logits of each lot, in one pass where they may pass together."""
+        if not self.joint or len(lots) == 1:
+            return [self.discriminate(lot) for lot in lots]
+        return list(self.discriminate(join(lots), len(lots)).chunk(len(lots)))
+
+    def _take(self, figure: Figure, side: Side, sides: Sides, values: Tensor) -> Tensor:
+        """The values of one side; those of the other wait."""
+        self.waiting |= {(figure, each): own for each, own in zip(sides, values.chunk(len(sides)), strict=True)}
+        return self.waiting.pop((figure, side))
+
+
+def judge(
+    look: Look, samples: Mapping[Side, Tensor], label: Tensor | None, *, joint: bool, probed: Sides = (), count: int = 0
+) -> tuple[dict[Side, Judgement], dict[Sides, Probe]]:
+    """Look at both sides, in as few passes as there can be; and the probes of those sides whose gradients will be asked for.
+
+    look: samples (n, …) and labels (n,) → logits and features. joint: samples of both sides may pass together.
+    probed, count: the gradients wanted are those of the first `count` samples of these sides. Where passes are not joint,
+        only of whole sides.
+    """
+    if joint:
+        first = [(side, slice(count)) for side in probed]
+        rest = [(side, slice(count if side in probed else 0, None)) for side in samples]
+        groups = [(first, True), (rest, False)]
+    else:
+        groups = [([(side, slice(None))], side in probed and count == len(each)) for side, each in samples.items()]
+    found: dict[Side, list[Judgement]] = {side: [] for side in samples}
+    probes: dict[Sides, Probe] = {}
+    for pieces, probing in groups:
+        lots = [samples[side][part] for side, part in pieces]
+        sizes = [len(lot) for lot in lots]
+        if not sum(sizes):
+            continue
+        together, labels = join(lots), None if label is None else join([label[part] for _, part in pieces])
+        if probing:
+            together = leaf(together)
+            with eager(), SecondOrder() as order:
+                logits, features = look(together, labels)
+            probes[tuple(side for side, _ in pieces)] = Probe(together, logits, order)
+        else:
+            logits, features = look(together, labels)
+        own_features = [None] * len(lots) if features is None else features.split(sizes)
+        for (side, _), *judgement in zip(pieces, logits.split(sizes), own_features, strict=True):
+            found[side].append((judgement[0], judgement[1]))
+    return {side: _joined(parts) for side, parts in found.items()}, probes
+
+
+def join(lots: Sequence[Tensor]) -> Tensor:
+    """All rows, one lot after the other."""
+    return lots[0] if len(lots) == 1 else torch.cat([*lots])
+
+
+def part_size(count: int, share: float) -> int:
+    """How many of `count` samples a share is: at least one."""
+    return max(1, round(share * count))
+
+
+def precise(values: Tensor) -> Tensor:
+    """In float32, or in float64 where they are."""
+    return values if is_precise(values) else values.float()
+
+
+def is_precise(values: Tensor) -> bool:
+    """Whether values are in full precision."""
+    return values.dtype in (torch.float32, torch.float64)
+
+
+def leaf(samples: Tensor) -> Tensor:
+    """The same samples in full precision, from which gradients are wanted and beyond which none go."""
+    return precise(samples.detach()).requires_grad_()
+
+
+def _joined(parts: Sequence[Judgement]) -> Judgement:
+    features = [each for _, each in parts if each is not None]
+    return join([logits for logits, _ in parts]), join(features) if features else None
