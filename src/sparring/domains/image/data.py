@@ -18,6 +18,8 @@ from sparring.data.convert import Progress
 from sparring.data.decode import Fit
 from sparring.data.sampling import Order
 from sparring.data.sources import open_source
+from sparring.data.stream_index import is_stream
+from sparring.domains.image.stream import ImageStream, StreamOptions, open_stream
 from sparring.errors import UserError
 from sparring.recipe import Section
 
@@ -41,6 +43,7 @@ class ImageOptions(Section):
     cache: str | None = pydantic.Field(None, description="folder of decoded images; none: $SPARRING_CACHE or ~/.cache")
     augment: Augment = Augment()
     on_device: Literal["auto"] | bool = pydantic.Field("auto", description="keep all images in the device's memory")
+    stream: StreamOptions = StreamOptions()
 
     @pydantic.field_validator("classes", mode="before")
     @classmethod
@@ -57,14 +60,29 @@ class ImageOptions(Section):
         return value
 
 
-def open_images(options: ImageOptions, *, progress: Progress | None = None) -> ImageData:
-    """Open images, decoding them on the first start and finding them in the cache afterwards.
+def open_images(options: ImageOptions, *, progress: Progress | None = None) -> Images:
+    """Open images, decoding them on the first start and finding them in the cache afterwards, or streaming shards.
 
     progress: called with (done, all) while images are decoded.
     Raises UserError where there is nothing to read, sizes differ and none is asked for, …
     """
-    source = open_source(options.source, labels_file=options.labels_file)
     size = (options.size, options.size) if isinstance(options.size, int) else options.size
+    folder = Path(options.cache).expanduser() if options.cache else None
+    if is_stream(options.source):
+        for key in ("labels_file", "classes", "limit"):
+            if getattr(options, key) is not None:
+                raise UserError(f"{options.source}: is streamed, and data.{key} is for data that is not: leave it out")
+        return open_stream(
+            options.source,
+            size=size,
+            channels=options.channels,
+            fit=options.fit,
+            augment=options.augment,
+            options=options.stream,
+            cache=folder,
+            progress=progress,
+        )
+    source = open_source(options.source, labels_file=options.labels_file)
     cache = build_cache(
         source,
         size=size,
@@ -72,7 +90,7 @@ def open_images(options: ImageOptions, *, progress: Progress | None = None) -> I
         fit=options.fit,
         classes=options.classes,
         limit=options.limit,
-        folder=Path(options.cache).expanduser() if options.cache else None,
+        folder=folder,
         progress=progress,
     )
     return ImageData(cache, augment=options.augment, on_device=options.on_device)
@@ -80,13 +98,13 @@ def open_images(options: ImageOptions, *, progress: Progress | None = None) -> I
 
 def open_pair(
     fake: str, real: str, *, size: tuple[int, int] | None = None, progress: Progress | None = None
-) -> tuple[ImageData, ImageData]:
+) -> tuple[Images, Images]:
     """Open samples and the data to set them against, in one form: (fake, real).
 
     size: (H, W) for both; None: the samples', whichever size the data has. Raises UserError.
     """
 
-    def opened(source: str, **wanted: Any) -> ImageData:
+    def opened(source: str, **wanted: Any) -> Images:
         return open_images(ImageOptions(source=source, **wanted), progress=progress)
 
     try:
@@ -196,6 +214,9 @@ class ImageData:
         if self._device.type == "cuda":
             chosen = chosen.pin_memory()
         return chosen.to(self._device, non_blocking=True)
+
+
+Images = ImageData | ImageStream
 
 
 def free_memory(device: torch.device) -> int:

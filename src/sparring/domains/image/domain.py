@@ -12,7 +12,7 @@ from torch import Tensor
 from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
 from sparring.domains.domain import Domain, Progress
-from sparring.domains.image.data import ImageData, ImageOptions, open_images, open_pair
+from sparring.domains.image.data import ImageOptions, Images, open_images, open_pair
 from sparring.domains.image.features import FEATURES, open_features
 from sparring.domains.image.games import GAMES
 from sparring.domains.image.metrics import MEASURES
@@ -74,7 +74,7 @@ class ImageDomain(Domain):
 
     def open_reference(
         self, source: str, options: Mapping[str, Any], spec: DataSpec, progress: Progress | None = None
-    ) -> ImageData:
+    ) -> Images:
         """The run's own data as it was trained on; any other at the run's size and channels."""
         if source == options.get("source"):
             return open_images(ImageOptions(**validate(ImageOptions, options, where="data")), progress=progress)
@@ -86,7 +86,7 @@ class ImageDomain(Domain):
 
     def open_samples(
         self, source: str, real: str, progress: Progress | None = None, **options: Any
-    ) -> tuple[ImageData, ImageData]:
+    ) -> tuple[Images, Images]:
         """Files of samples set the size, unless `size` does, and the data follows; both get the channels of the richer one."""
         return open_pair(source, real, progress=progress, **options)
 
