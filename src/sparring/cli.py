@@ -452,7 +452,11 @@ def prepare(
             "--keep-labels", help="With --clean: keep images whose labels are doubted; most are only unusual."
         ),
     ] = False,
-    format: Annotated[str, typer.Option(metavar="folder|npz|shards", help="What to write.")] = "folder",
+    format: Annotated[str, typer.Option(metavar="folder|npz|shards|tar", help="What to write.")] = "folder",
+    shards: Annotated[
+        bool, typer.Option("--shards", help="Write WebDataset tars to stream from: the same as --format tar.")
+    ] = False,
+    shard_mb: Annotated[int, typer.Option(min=1, metavar="MB", help="The size of a tar at most.")] = 256,
     json: Json = False,
 ) -> None:
     """Resize, crop, convert, clean and write a data set anew, in files or in a fast format."""
@@ -469,7 +473,8 @@ def prepare(
             channels=channels,
             clean=clean,
             labels=not keep_labels,
-            format=format,
+            format="tar" if shards else format,
+            shard_mb=shard_mb,
         )
     if json:
         print_json(result.plain())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +27,11 @@ from sparring.data.labels import sort_classes
 from sparring.data.naming import file_stems
 from sparring.data.shards import write_shards
 from sparring.data.source import BrokenSample, ImageSource
+from sparring.data.tar_shards import Encoded, write_tars
 from sparring.errors import UserError, nearest
 from sparring.files import flush_folder, whole_folder, write_json
 
-Format = Literal["folder", "npz", "shards"]
+Format = Literal["folder", "npz", "shards", "tar"]
 Progress = Callable[[int, int], None]
 Value = TypeVar("Value")
 
@@ -77,6 +79,7 @@ def prepare_images(
     clean: bool = False,
     labels: bool = True,
     format: Format = "folder",
+    shard_mb: int = 256,
     progress: Progress | None = None,
     seed: int = 0,
 ) -> PrepareResult:
@@ -87,7 +90,9 @@ def prepare_images(
     clean: leave out what `check_images` says to remove; copies go to `<out>-quarantine/<kind>/`, the reasons to
     `findings.json` there. labels: whether that takes in what is probably mislabelled; without, labels are not checked.
     format: "folder" (PNG files, in class folders where labelled), "npz" (one file; takes the memory of the whole set,
-    as reading it does) or "shards" (memory-mapped, for sets of any size); the last two need images of one shape.
+    as reading it does), "shards" (memory-mapped, for sets of any size) or "tar" (WebDataset shards of PNG, in random
+    order, to stream from anywhere); npz and shards need images of one shape.
+    shard_mb: MiB of a tar at most.
     progress: called with (images done, images to do); cleaning goes through all images once more.
     Raises UserError for an `out` that exists, an impossible setting, and where no image is left.
     """
@@ -107,6 +112,9 @@ def prepare_images(
                 removed.setdefault(finding.index, finding)
         result.removed = dict(Counter(finding.kind for finding in removed.values()))
     kept = [index for index in range(len(source)) if index not in removed]
+    if format == "tar" and not source.sequential:
+        # A training mixes a few shards at a time: each should be a fair part of the set, and not one class.
+        kept = np.random.default_rng(seed).permutation(kept).tolist()
 
     def convert(index: int) -> NDArray[np.uint8]:
         image = source.load(index)
@@ -137,6 +145,8 @@ def prepare_images(
             _write_folder(target, source, kept, convert, stream)
         elif format == "npz":
             _write_npz(target, source, len(kept), stream(convert))
+        elif format == "tar":
+            _write_tars(target, source, kept, convert, stream, shard_mb * 2**20)
         else:
             written: list[str] = []
             write_shards(target, _same_shape(source, stream(convert), written), written, source.name)
@@ -163,6 +173,26 @@ def _write_folder(
 
     for _ in stream(save):
         pass
+
+
+def _write_tars(
+    folder: Path,
+    source: ImageSource,
+    kept: Sequence[int],
+    convert: Callable[[int], NDArray[np.uint8]],
+    stream: Callable[[Callable[[int], Encoded]], Iterator[tuple[int, Encoded]]],
+    shard_bytes: int,
+) -> None:
+    def encode(index: int) -> Encoded:
+        image = convert(index)
+        label = source.labels[index] if source.labels else None
+        return Encoded(_png(image), "png", image.shape, label)
+
+    classes = sort_classes(source.labels[index] for index in kept) if source.labels else []
+    images = (image for _, image in stream(encode))
+    first = next(images, None)
+    if first is not None:  # otherwise the caller says why none is left
+        write_tars(folder, itertools.chain([first], images), classes, shard_bytes=shard_bytes)
 
 
 def _write_npz(file: Path, source: ImageSource, count: int, images: Iterator[tuple[int, NDArray[np.uint8]]]) -> None:
@@ -230,10 +260,14 @@ def _copy(source: ImageSource, index: int, folder: Path, stem: str) -> str | Non
 
 
 def _save_png(image: NDArray[np.uint8], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(_png(image))
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else np.ascontiguousarray(image)).save(buffer, "PNG")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from sparring.data.hub import open_hub
 from sparring.data.index import open_index
 from sparring.data.shards import is_shards, open_shards
 from sparring.data.source import ImageSource
+from sparring.data.stream_index import is_stream, open_local
 from sparring.errors import UserError, nearest
 
 INDEXES = (".csv", ".tsv", ".json", ".jsonl")
@@ -27,6 +28,7 @@ def open_source(reference: str, *, labels_file: str | None = None) -> ImageSourc
     train-images-idx3-ubyte   IDX, also .gz; the labels are found beside it by name
     .npz .npy                 arrays (N, H, W), (N, H, W, C) or (N, C, H, W): uint8, or floats in [0, 1] or [-1, 1]
     .csv .tsv .json .jsonl    paths (relative to the file) and labels
+    shards/, a{000..127}.tar  local WebDataset shards (elsewhere they are streamed, see `stream_index.open_index`)
     .parquet, `hf:NAME`       through Hugging Face `datasets`; also `hf:FOLDER`, `hf:NAME@CONFIG`, `hf:NAME#SPLIT`
 
     labels_file: labels from elsewhere: a table of paths and labels for folders and archives, a file of the same kind
@@ -41,6 +43,10 @@ def open_source(reference: str, *, labels_file: str | None = None) -> ImageSourc
         return open_digits()
     if is_hub:
         return open_hub(reference)
+    if is_stream(reference):
+        if labels_file:
+            raise UserError(f"{reference} brings its own labels: leave out data.labels_file")
+        return open_local(reference)
     labels = _existing(labels_file) if labels_file else None
     archive = split_archive(reference)
     if archive:
