@@ -38,11 +38,14 @@ class Batch(dict[str, Tensor]):
         return len(next(iter(self.values())))
 
     def split(self, parts: int) -> Iterator[Batch]:
-        """Cut into `parts` micro-batches (fewer where there are fewer samples), in order, sizes as even as can be."""
+        """Cut into `parts` micro-batches (fewer where there are fewer samples), sizes as even as can be.
+
+        They take turns in taking samples, so that the same part of every process's share is the same part of the batch.
+        """
         parts = max(1, min(parts, self.count))
-        pieces = {name: value.tensor_split(parts) for name, value in self.items()}
         for index in range(parts):
-            yield Batch({name: piece[index] for name, piece in pieces.items()})
+            part = self if parts == 1 else {name: value[index::parts].clone() for name, value in self.items()}
+            yield Batch(part)
 
 
 class Losses(dict[str, Tensor]):
@@ -101,8 +104,10 @@ class Game(nn.Module):
     State that must survive a restart lives in parameters and registered buffers (a replay buffer is a buffer of a
     fixed size with a fill counter): checkpoints hold nothing else of a game.
 
-    Randomness comes from torch's global generator (`torch.randn(…, device=…)`), which the trainer seeds, saves and
-    restores; `generate` takes its own generator so that sampling never disturbs a training.
+    Randomness comes from `core.chance`, so that it does not depend on the number of processes; torch's own functions
+    would draw from the global generator, which the trainer seeds, saves and restores too. A term that looks across its
+    batch takes what it sees there from `core.processes.mean`. `generate` takes its own generator so that sampling never
+    disturbs a training.
     """
 
     @classmethod

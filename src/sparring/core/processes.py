@@ -1,8 +1,8 @@
 """Several processes that play one game together, each on its share of every batch.
 
-Sample i of a batch belongs to process i mod W, for W processes. Dealt so, the first samples of each share are the first
-of the batch, its consecutive parts are parts of consecutive parts, and two lots in a row (real and fake, say) are dealt
-like one: whatever a game cuts or joins, the processes together still hold what a single one would.
+Of a batch each process has a share in a row: the first N samples are the first process's, and so on. So evenly spaced
+samples of all shares (`Batch.split`, a penalty's part) are together evenly spaced samples of the batch, and a pass over
+several lots of samples, real and fake in a row, holds several shares in a row.
 
 The trainer averages the gradients of the processes' losses, which is right where a loss is a mean over samples. A term
 that looks across its batch (a batch's mean or deviation inside a non-linear function) takes that figure from all
@@ -26,10 +26,12 @@ class Group:
 
     rank: this process; world: how many there are, at least 2. device: this process's.
     seed: of the streams of random numbers that all of them draw in common (`core.chance`), or None where each draws its own.
+    at_hand: how many samples this process plays on at the moment, where it knows.
     """
 
     def __init__(self, rank: int, world: int, device: torch.device, seed: int | None) -> None:
         self.rank, self.world = rank, world
+        self.at_hand = 0
         kinds = {} if seed is None else {"cpu": torch.device("cpu"), device.type: device}
         self._streams = {kind: torch.Generator(place) for kind, place in kinds.items()}
         self.seed(seed or 0)
@@ -40,8 +42,16 @@ class Group:
         return bool(self._streams)
 
     def share(self, whole: Tensor) -> Tensor:
-        """This process's part of what was made for the whole batch, (N · world, …) → (N, …)."""
-        return whole[self.rank :: self.world].contiguous(memory_format=layout(whole))
+        """This process's part of what was made for the whole batch, (N · world, …) → (N, …).
+
+        Where N is a multiple of the samples that are `at_hand`, these are lots in a row, of each of which it has a part.
+        """
+        count = len(whole) // self.world
+        size = self.at_hand if self.at_hand and count % self.at_hand == 0 else count
+        if size == count:
+            return whole[self.rank * count :][:count]
+        lots = whole.unflatten(0, (count // size, self.world, size))
+        return lots[:, self.rank].flatten(0, 1).contiguous(memory_format=layout(whole))
 
     def stream(self, device: torch.device) -> torch.Generator:
         """The common stream on a device, in the same state in every process."""
