@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sparring.core.exportable import Choice, Exportable, Input, Noise
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.losses import bind, flip_labels, resolve_loss
-from sparring.core.passes import Played, judge, part_size
+from sparring.core.passes import Played, judge, part_size, spaced
 from sparring.core.penalties import bind_penalties, gradients_asked, play_penalties, resolve_penalties
 from sparring.core.schedules import anneal, balanced_counts, turn_counts
 from sparring.options import validate
@@ -151,7 +151,7 @@ class AdversarialGame(Game):
         parts = {"adversarial": self.adversarial.discriminator(*noisy)}
 
         def discriminate(samples: Tensor, lots: int = 1) -> Tensor:
-            labels = None if label is None else label[: len(samples) // lots].repeat(lots)
+            labels = None if label is None else spaced(label, len(samples) // lots).repeat(lots)
             return self.discriminator(samples, labels)
 
         played = Played(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sparring.core import chance
 from sparring.core.compiled import eager
 from sparring.core.second_order import SecondOrder
 
@@ -47,14 +49,14 @@ class Probe:
 class Played:
     """What a discriminator's turn has at hand for its penalties.
 
-    discriminate: the first samples of the batch (n, …), all N or fewer → logits (n,), (n, 1) or (n, …patches); labels
-        are already bound. Where `joint` is set it takes `lots` too: samples are so many times the first n, in a row.
+    discriminate: the batch's samples (N, …), or n `spaced` ones of them, (n, …) → logits (n,), (n, 1) or (n, …patches);
+        labels are already bound. Where `joint` is set it takes `lots` too: samples are so many times n, in a row.
     real, fake: samples (N, …); fake is detached from the generator.
     real_logits, fake_logits: optional logits of those very tensors, in full precision and with gradients by the
         parameters, for what compares with them.
     augment: a random augmentation of samples, for the consistency penalty.
     joint: several lots may pass together.
-    probes: passes made already, of the first samples of the sides that they are filed under, in a row.
+    probes: passes made already, of all or of `spaced` samples of the sides that they are filed under, in a row.
     together: figures that will be asked for at both sides.
     waiting: what came with the other side's figure, until it is asked for.
     """
@@ -71,17 +73,17 @@ class Played:
     waiting: dict[tuple[Figure, Side], Tensor] = field(default_factory=dict)
 
     def part(self, share: float, together: frozenset[Figure] = frozenset()) -> Played:
-        """The first samples of both sides, a `share` of them and at least one, with what is known of just these.
+        """A `share` of the samples of both sides, at least one, with what is known of just these.
 
         together: figures that will be asked for at both sides of this part.
         """
         count = part_size(len(self.real), share)
         return Played(
             self.discriminate,
-            self.real[:count],
-            self.fake[:count],
-            None if self.real_logits is None else self.real_logits[:count],
-            None if self.fake_logits is None else self.fake_logits[:count],
+            spaced(self.real, count),
+            spaced(self.fake, count),
+            None if self.real_logits is None else spaced(self.real_logits, count),
+            None if self.fake_logits is None else spaced(self.fake_logits, count),
             self.augment,
             self.joint,
             {sides: probe for sides, probe in self.probes.items() if len(probe.samples) == count * len(sides)},
@@ -108,7 +110,7 @@ class Played:
         sides = self._sides(figure, side)
         with torch.autocast(self.real.device.type, enabled=False):
             still = [precise(self.samples(each).detach()) for each in sides]
-            moved = [each + sigma * torch.randn_like(each) for each in still]
+            moved = [each + sigma * chance.normal_like(each) for each in still]
             logits = {"real": self.real_logits, "fake": self.fake_logits}
             given = [each for each in map(logits.get, sides) if each is not None and is_precise(each)]
             before = given if len(given) == len(sides) else []
@@ -147,23 +149,25 @@ def judge(
     """Look at both sides, in as few passes as there can be; and the probes of those sides whose gradients will be asked for.
 
     look: samples (n, …) and labels (n,) → logits and features. joint: samples of both sides may pass together.
-    probed, count: the gradients wanted are those of the first `count` samples of these sides. Where passes are not joint,
+    probed, count: the gradients wanted are those of `count` spaced samples of these sides. Where passes are not joint,
         only of whole sides.
     """
+    sides: Sides = tuple(samples)
+    of, device = len(samples[sides[0]]), samples[sides[0]].device
+    whole, part, rest = (_indices(count, of, device, which) for which in ("whole", "spaced", "others"))
     if joint:
-        first = [(side, slice(count)) for side in probed]
-        rest = [(side, slice(count if side in probed else 0, None)) for side in samples]
-        groups = [(first, True), (rest, False)]
+        groups = [([(side, part) for side in probed], True)]
+        groups += [([(side, rest if side in probed else whole) for side in sides], False)]
     else:
-        groups = [([(side, slice(None))], side in probed and count == len(each)) for side, each in samples.items()]
-    found: dict[Side, list[Judgement]] = {side: [] for side in samples}
+        groups = [([(side, whole)], side in probed and count == of) for side in sides]
+    found: dict[Side, list[Judgement]] = {side: [] for side in sides}
     probes: dict[Sides, Probe] = {}
     for pieces, probing in groups:
-        lots = [samples[side][part] for side, part in pieces]
-        sizes = [len(lot) for lot in lots]
-        if not sum(sizes):
+        pieces = [(side, chosen) for side, chosen in pieces if len(chosen)]
+        if not pieces:
             continue
-        together, labels = join(lots), None if label is None else join([label[part] for _, part in pieces])
+        together = join([_take(samples[side], chosen) for side, chosen in pieces])
+        labels = None if label is None else join([_take(label, chosen) for _, chosen in pieces])
         if probing:
             together = leaf(together)
             with eager(), SecondOrder() as order:
@@ -171,10 +175,12 @@ def judge(
             probes[tuple(side for side, _ in pieces)] = Probe(together, logits, order)
         else:
             logits, features = look(together, labels)
-        own_features = [None] * len(lots) if features is None else features.split(sizes)
-        for (side, _), *judgement in zip(pieces, logits.split(sizes), own_features, strict=True):
-            found[side].append((judgement[0], judgement[1]))
-    return {side: _joined(parts) for side, parts in found.items()}, probes
+        sizes = [len(chosen) for _, chosen in pieces]
+        own_features = [None] * len(sizes) if features is None else features.split(sizes)
+        for (side, _), own_logits, own in zip(pieces, logits.split(sizes), own_features, strict=True):
+            found[side].append((own_logits, own))
+    back = _indices(count, of, device, "back")
+    return {side: _joined(parts, back) for side, parts in found.items()}, probes
 
 
 def join(lots: Sequence[Tensor]) -> Tensor:
@@ -185,6 +191,14 @@ def join(lots: Sequence[Tensor]) -> Tensor:
 def part_size(count: int, share: float) -> int:
     """How many of `count` samples a share is: at least one."""
     return max(1, round(share * count))
+
+
+def spaced(values: Tensor, count: int) -> Tensor:
+    """`count` of the rows of values (N, …), evenly spaced.
+
+    And not the first: so the parts of a batch that several processes or micro-batches take are together that of the whole.
+    """
+    return _take(values, _indices(count, len(values), values.device, "spaced"))
 
 
 def precise(values: Tensor) -> Tensor:
@@ -202,6 +216,26 @@ def leaf(samples: Tensor) -> Tensor:
     return precise(samples.detach()).requires_grad_()
 
 
-def _joined(parts: Sequence[Judgement]) -> Judgement:
-    features = [each for _, each in parts if each is not None]
-    return join([logits for logits, _ in parts]), join(features) if features else None
+def _joined(parts: Sequence[Judgement], back: Tensor) -> Judgement:
+    """The judgement of a side from that of its spaced samples and that of the others."""
+    if len(parts) == 1:
+        return parts[0]
+    (logits, features), (more_logits, more_features) = parts
+    return (
+        join([logits, more_logits]).index_select(0, back),
+        None if features is None or more_features is None else join([features, more_features]).index_select(0, back),
+    )
+
+
+def _take(values: Tensor, chosen: Tensor) -> Tensor:
+    return values if len(chosen) == len(values) else values.index_select(0, chosen)
+
+
+@cache
+def _indices(count: int, of: int, device: torch.device, which: Literal["whole", "spaced", "others", "back"]) -> Tensor:
+    """Rows of a batch: all; `count` evenly spaced ones; the others; where each row is when the others follow the spaced ones."""
+    chosen = [row * of // count for row in range(count)] if count else []
+    others = sorted({*range(of)}.difference(chosen))
+    orders = {"whole": [*range(of)], "spaced": chosen, "others": others}
+    rows = torch.tensor([*chosen, *others]).argsort().tolist() if which == "back" else orders[which]
+    return torch.tensor(rows, dtype=torch.int64, device=device)

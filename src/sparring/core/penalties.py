@@ -120,7 +120,7 @@ class LazyPenalty:
     """A penalty, its weight λ, and the interval of steps at which it is played.
 
     Played every k-th step it is weighted k times, so that its average pull stays (Karras et al. 2020, section 3.1).
-    share: the part of each batch that it is played on, its first samples, at least one. The mean over fewer samples has
+    share: the part of each batch that it is played on, evenly spaced samples, at least one. The mean over fewer samples has
     the same expectation and a larger variance, and costs as much less (Karras et al. 2020, section 3.2, halve the batch
     of the path length so). Unlike with an interval, no step goes without the penalty.
     """
