@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
+from sparring.data.npy import growing_npy, growing_npz
 from sparring.domains.domain import Domain, Progress
 from sparring.domains.vector.check import check_vectors, prepare_vectors
 from sparring.domains.vector.data import VectorData, VectorOptions, open_vectors
@@ -60,18 +61,20 @@ class VectorDomain(Domain):
         """`csv`: a line of names (x1, x2, …, label), a row each; `npy`: float32 (N, D); `npz`: `data`, `labels`, `classes`;
         `sheet`: one picture.
         """
-        batches = list(samples)
-        whole = Batch({name: torch.cat([batch[name].cpu() for batch in batches]) for name in batches[0]})
-        if form == "sheet":
-            self.show(whole, conditions, out)
+        if form == "npy":
+            with growing_npy(out) as append:
+                for points, _ in _arrays(samples):
+                    append(points)
             return [out]
-        points = whole["data"].numpy()
-        if not np.isfinite(points).all():
-            raise UserError(
-                "the samples hold NaN or infinite values: the generator has diverged; use an earlier checkpoint"
+        if form == "npz":
+            return _save_npz(out, samples, conditions)
+        if form == "sheet":
+            batches = list(samples)
+            self.show(
+                Batch({name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}), conditions, out
             )
-        labels = whole["label"].numpy().astype(np.int64) if "label" in whole else None
-        write_whole(out, WRITERS[form](points, labels, conditions))
+        else:
+            write_whole(out, "".join(_csv(_arrays(samples), conditions)))
         return [out]
 
     def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
@@ -113,31 +116,42 @@ def _fitting(data: VectorData, source: str, spec: DataSpec) -> VectorData:
     return data.numbered_as(spec.classes) if spec.classes and data.spec.classes else data
 
 
-def _csv(points: NDArray[np.float32], labels: NDArray[np.int64] | None, conditions: Sequence[str]) -> bytes:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([f"x{column + 1}" for column in range(points.shape[1])] + ["label"] * (labels is not None))
-    # As text, a 32-bit number takes the digits that give it back, and no more.
-    rows = [[str(value) for value in row] for row in points]
-    if labels is not None:
-        rows = [[*row, conditions[number]] for row, number in zip(rows, labels.tolist(), strict=True)]
-    writer.writerows(rows)
-    return stream.getvalue().encode()
+def _arrays(samples: Iterable[Batch]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
+    """The points (n, D) and labels (n,) of each batch. Raises UserError for numbers that are none."""
+    for batch in samples:
+        points = batch["data"].cpu().numpy()
+        if not np.isfinite(points).all():
+            raise UserError(
+                "the samples hold NaN or infinite values: the generator has diverged; use an earlier checkpoint"
+            )
+        yield points, batch["label"].cpu().numpy().astype(np.int64) if "label" in batch else None
 
 
-def _npy(points: NDArray[np.float32], labels: NDArray[np.int64] | None, conditions: Sequence[str]) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, points, allow_pickle=False)
-    return stream.getvalue()
+def _csv(
+    batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int64] | None]], conditions: Sequence[str]
+) -> Iterator[str]:
+    """The text of a table, batch by batch."""
+    for number, (points, labels) in enumerate(batches):
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        if number == 0:
+            writer.writerow([f"x{column + 1}" for column in range(points.shape[1])] + ["label"] * (labels is not None))
+        # As text, a 32-bit number takes the digits that give it back, and no more.
+        rows = [[str(value) for value in row] for row in points]
+        if labels is not None:
+            rows = [[*row, conditions[label]] for row, label in zip(rows, labels.tolist(), strict=True)]
+        writer.writerows(rows)
+        yield stream.getvalue()
 
 
-def _npz(points: NDArray[np.float32], labels: NDArray[np.int64] | None, conditions: Sequence[str]) -> bytes:
-    stream = io.BytesIO()
-    if labels is None:
-        np.savez(stream, data=points)
-    else:
-        np.savez(stream, data=points, labels=labels, classes=np.array(conditions))
-    return stream.getvalue()
-
-
-WRITERS = {"csv": _csv, "npy": _npy, "npz": _npz}
+def _save_npz(out: Path, samples: Iterable[Batch], conditions: Sequence[str]) -> list[Path]:
+    labels: list[NDArray[np.int64]] = []
+    with growing_npz(out) as file:
+        with file.growing("data") as append:
+            for points, numbers in _arrays(samples):
+                append(points)
+                labels += [] if numbers is None else [numbers]
+        if labels:
+            file.add("labels", np.concatenate(labels))
+            file.add("classes", np.array(conditions))
+    return [out]
