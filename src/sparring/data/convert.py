@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparring.data import pool
-from sparring.data.decode import Fit, channels, decode, fit, probe
+from sparring.data.decode import Fit, channels, decode, fit, probe, quiet
 from sparring.data.source import BrokenSample, ImageSource
 from sparring.errors import UserError
 
@@ -143,8 +143,9 @@ class _Run:
                 sent.append([index for index, _ in chunk])
                 yield chunk
 
-        for results in pool.work_through(task, chunks(), workers=self.workers):
-            yield from zip(sent.pop(0), results, strict=True)
+        with quiet:  # the processes are made in here, and inherit it
+            for results in pool.work_through(task, chunks(), workers=self.workers):
+                yield from zip(sent.pop(0), results, strict=True)
 
     def first_shape(self) -> tuple[int, int, int]:
         """The shape (H, W, C) of the first image whose header can be read."""

@@ -207,7 +207,7 @@ def _open(file: io.BytesIO | Path) -> Image.Image:
 def _explained() -> Iterator[None]:
     """Turn whatever a decoder raises into BrokenSample with a short reason, and keep Pillow's warnings to ourselves."""
     try:
-        with _quiet:
+        with quiet:
             yield
     except BrokenSample:
         raise
@@ -252,4 +252,5 @@ class _Quiet:
                 self._caught.__exit__(None, None, None)
 
 
-_quiet = _Quiet()
+quiet = _Quiet()
+"""To be inside while many images are decoded spares each of them the switching."""

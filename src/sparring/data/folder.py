@@ -38,7 +38,8 @@ class FileSource(ImageSource):
     def raw(self, index: int) -> bytes:
         """The bytes of one file. Raises BrokenSample."""
         try:
-            with Path(self.root, self.names[index]).open("rb") as stream:
+            # Not by way of a Path: of a small image's time that takes a tenth.
+            with open(os.path.join(self.root, self.names[index]), "rb") as stream:  # noqa: PTH118, PTH123
                 # No more than is there: Python takes memory for all that is asked for, and gives it back, each time.
                 data = stream.read(min(os.fstat(stream.fileno()).st_size, MAX_BYTES) + 1)
         except (OSError, ValueError) as error:
