@@ -36,7 +36,7 @@ from sparring.domains.image.games.information import InformationOptions
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.metrics.meter import measure_of
 from sparring.nn.mlp import VectorDiscriminator
-from sparring.recipe import Evaluate, Player, Recipe, Section, Train, load_recipe, named_recipes
+from sparring.recipe import Evaluate, Machine, Player, Recipe, Section, Train, load_recipe, named_recipes
 from sparring.run import Run
 from sparring.training import checkpoint
 from sparring.training.optimizers import OPTIMIZERS, build_optimizer
@@ -238,6 +238,7 @@ def keys_of(model: type[Section], prefix: str) -> set[tuple[str, str]]:
 KEYS = {
     "train": keys_of(Train, "train") | keys_of(Player, "train.players.NAME"),
     "evaluate": keys_of(Evaluate, "evaluate"),
+    "machine": keys_of(Machine, "machine"),
     "data": keys_of(ImageOptions, "data"),
     "model": set().union(*(
         keys_of(model, "model") for model in (ModelOptions, AuxiliaryClassifierOptions, InformationOptions, AutoencoderOptions)

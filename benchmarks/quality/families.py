@@ -51,6 +51,8 @@ def work(recipe: str, settings: Settings) -> dict[str, Any]:
     run = settings.out / recipe
     shutil.rmtree(run, ignore_errors=True)  # of a sitting that was interrupted
     keys = ["train.checkpoint_every=100000000", "train.sample_every=100000000", "train.keep=1", "evaluate.metric=null"]
+    # Settings that suit one recipe and not another would make equal time another thing.
+    keys += ["machine.precision=32", "machine.threads=1", "machine.channels_last=false", "machine.compile=false"]
     steps = affordable(recipe, settings, keys)
     started = time.process_time()
     result = sparring.train(
