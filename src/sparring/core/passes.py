@@ -170,7 +170,7 @@ def judge(
         labels = None if label is None else join([_take(label, chosen) for _, chosen in pieces])
         if probing:
             together = leaf(together)
-            with eager(), SecondOrder() as order:
+            with eager(), SecondOrder(shared=True) as order:
                 logits, features = look(together, labels)
             probes[tuple(side for side, _ in pieces)] = Probe(together, logits, order)
         else:

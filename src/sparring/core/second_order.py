@@ -35,10 +35,12 @@ class SecondOrder(TorchFunctionMode):
         slopes = second.gradient(logits, samples)
 
     Only operations inside are affected, also those of networks that know nothing of this.
+    shared: a loss goes back through the same pass anyway, and takes the zeros along: then they may stay.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         super().__init__()
+        self.replacements = CONVOLUTIONS if shared else {**CONVOLUTIONS, **BENT}
         self.inputs_alone = False
 
     def gradient(self, output: Tensor, inputs: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ class SecondOrder(TorchFunctionMode):
         self, function: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         """Called by PyTorch in place of each of its functions: puts ours in place of some."""
-        replacement = REPLACEMENTS.get(function)
+        replacement = self.replacements.get(function)
         result = replacement(self, *args, **(kwargs or {})) if replacement and torch.is_grad_enabled() else None
         return function(*args, **(kwargs or {})) if result is None else result
 
@@ -251,13 +253,18 @@ def _many(value: int | Sequence[int], size: int) -> list[int]:
     return [value] * size if isinstance(value, int) else [*value] if len(value) == size else [*value] * size
 
 
-REPLACEMENTS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
+Replacements = dict[Callable[..., Any], Callable[..., Tensor | None]]
+
+CONVOLUTIONS: Replacements = {
     torch.conv1d: _convolution,
     torch.conv2d: _convolution,
     torch.conv3d: _convolution,
     torch.conv_transpose1d: _transposed_convolution,
     torch.conv_transpose2d: _transposed_convolution,
     torch.conv_transpose3d: _transposed_convolution,
+}
+
+BENT: Replacements = {
     F.leaky_relu: _leaky_relu,
     F.relu: _relu,
     torch.relu: _relu,
