@@ -7,6 +7,7 @@ sparring.generate(result.run, count=16, out="samples.png", format="sheet")
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sparring.stage import TrainResult, play, speaker, start
 from sparring.trained import DRAWN, Trained, find_checkpoint, load, trusted
 from sparring.training.checkpoint import newest_good
 from sparring.training.engine import Engine
+from sparring.training.launch import agreed, launched
 from sparring.training.optimizers import OPTIMIZERS
 
 
@@ -107,7 +109,8 @@ def resume(
 ) -> TrainResult:
     """Go on with a run exactly where its newest checkpoint stands.
 
-    steps: a new total. device: auto is the one the run was trained on. Raises UserError where the recipe or the data have changed since, listing the differences.
+    steps: a new total. device: auto is the one the run was trained on. devices: None means as many processes as before, or as
+    a launcher has started; another number goes on with the same training, up to rounding. Raises UserError where the recipe or the data have changed since, listing the differences.
     """
     opened = Run.open(run)
     recipe = trusted(opened.read_recipe(), trust)
@@ -129,11 +132,13 @@ def resume(
         recipe = recipe.override([f"train.steps={steps}"])
     if device != "auto" and device != written["device"]:
         speaker(quiet)(f"the run was trained on {written['device']}; on {device} it goes on, but not bit for bit")
+    # As many processes as a launcher has started, or as there were.
+    asked = devices or (1 if launched() else max(1, written["world"] // nodes))
+    settings = Machine(**written["settings"])
+    if math.prod(agreed(asked, nodes)) != written["world"]:
+        settings.threads = recipe.machine.threads  # other processes share the cores in another way
     engine = Engine(
-        device=written["device"] if device == "auto" else device,
-        devices=devices or written["world"],
-        nodes=nodes,
-        machine=Machine(**written["settings"]),
+        device=written["device"] if device == "auto" else device, devices=asked, nodes=nodes, machine=settings
     )
     return play(recipe, opened, engine, resume_from=checkpoint, quiet=quiet)
 

@@ -91,6 +91,14 @@ class Train(Section):
     sample_count: int = pydantic.Field(64, ge=1)
     log_every: int = pydantic.Field(20, ge=1)
     deterministic: bool = pydantic.Field(True, description="same machine, same recipe, same bits")
+    shared_noise: bool = pydantic.Field(
+        True,
+        description="every process draws the random numbers of the whole batch, so that the number of processes changes nothing; "
+        "false: its own only, which is cheaper where they are many, and ties the run to that number",
+    )
+    sync_batch_norm: bool = pydantic.Field(
+        False, description="batch norm takes its statistics from the whole batch, and not from each process's share"
+    )
 
 
 class Machine(Section):

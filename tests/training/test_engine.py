@@ -91,9 +91,9 @@ def test_one_process_is_its_own_mean_and_its_own_majority() -> None:
     engine = Engine(device="cpu")
     parameter = nn.Parameter(torch.ones(2))
     parameter.grad = torch.tensor([1.0, 2.0])
-    engine.average_gradients([parameter])
+    assert engine.average_gradients([parameter], [torch.tensor(3.0)]) == [3]
     assert parameter.grad.tolist() == [1, 2]
-    assert engine.mean(torch.tensor(3.0)) == 3
+    assert engine.group(0) is None
     assert engine.any(True) is True and engine.any(False) is False
     assert engine.broadcast("here") == "here"
     engine.close()
@@ -124,10 +124,11 @@ def test_gradients_are_averaged_over_processes_also_where_a_branch_left_one_out(
     assert [parameter.grad.flatten().tolist() for parameter in parameters] == [[2, 3], [6] * 4, [1]]
 
 
-def test_figures_are_averaged_and_flags_joined_over_processes(pair: Any) -> None:
-    value = torch.tensor(4.0)
-    assert pair(0).mean(value) == 5
-    assert value == 4
+def test_figures_are_averaged_with_the_gradients_and_flags_joined(pair: Any) -> None:
+    parameter, figure = nn.Parameter(torch.ones(2)), torch.tensor(4.0)
+    parameter.grad = torch.zeros(2)
+    assert pair(0).average_gradients([parameter], [figure, torch.tensor([[6.0]])]) == [5, 7]
+    assert figure == 4
     assert pair(1).any(False) is True
 
 

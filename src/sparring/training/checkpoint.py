@@ -7,6 +7,7 @@ A checkpoint is a folder. `weights.safetensors` is the light part, what `generat
     average.safetensors      the moving average in full precision
     optimizers.safetensors   the optimisers' tensors
     random-0000.safetensors  each process's random-number generators
+    noise.safetensors        of several processes, the random numbers that they draw in common
     state.json               step, sampler position, clocks, and a checksum of each file above
 
 Nothing in it is code or can become code: tensors are safetensors, the rest is JSON.

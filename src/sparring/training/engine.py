@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -20,9 +20,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from sparring.core.processes import Group
 from sparring.errors import UserError
 from sparring.host import keep_memory
 from sparring.recipe import Machine
+from sparring.training.launch import agreed
 from sparring.training.settings import HALVES, Settings, initial_settings
 
 
@@ -36,6 +38,7 @@ class Engine:
         self, *, device: str = "auto", devices: int = 1, nodes: int = 1, machine: Machine | None = None
     ) -> None:
         accelerator = choose_device(device)
+        devices, nodes = agreed(devices, nodes)
         self.machine = machine or Machine()
         self.settings: Settings = initial_settings(self.machine, accelerator, devices)
         # cuBLAS reads this once, when CUDA starts; without it some reductions differ from run to run.
@@ -89,28 +92,33 @@ class Engine:
         """A loss scaler, which only 16-bit floats with their short range need."""
         return torch.amp.GradScaler(self.device.type) if self.settings.precision == "16" else None
 
-    def average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over processes."""
-        if self.world > 1:
-            # Every process must send the same layout, also where a branch left a parameter out.
-            for parameter in parameters:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-            self._flat_mean([parameter.grad for parameter in parameters if parameter.grad is not None])
+    def group(self, seed: int | None) -> Group | None:
+        """The processes as a game knows them, None where there is one. seed: of their common random numbers, if they have any."""
+        return Group(self.rank, self.world, self.device, seed) if self.world > 1 else None
 
-    def share_buffers(self, module: nn.Module) -> None:
+    def average_gradients(self, parameters: list[nn.Parameter], figures: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Replace each gradient by its mean over processes; returns the means of scalar figures, which travel along."""
+        if self.world == 1:
+            return list(figures)
+        # Every process must send the same layout, also where a branch left a parameter out.
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        means = [figure.detach().reshape(1).to(gradients[0].dtype, copy=True) for figure in figures]
+        self._flat_mean([*gradients, *means])
+        return [mean.reshape(()) for mean in means]
+
+    def share_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Give every process the main one's buffers (batch-norm statistics, …), as DistributedDataParallel does."""
         if self.world > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, 0)
-
-    def mean(self, value: Tensor) -> Tensor:
-        """A scalar's mean over processes."""
-        if self.world > 1:
-            value = value.detach().clone().float()
-            dist.all_reduce(value)
-            value /= self.world
-        return value
+            kinds: dict[torch.dtype, list[Tensor]] = {}
+            for buffer in buffers:
+                kinds.setdefault(buffer.dtype, []).append(buffer)
+            for tensors in kinds.values():
+                flat = torch.cat([tensor.flatten() for tensor in tensors])
+                dist.broadcast(flat, 0)
+                _unpack(flat, tensors)
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so; all get the same answer."""
@@ -148,8 +156,13 @@ class Engine:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
         flat /= self.world
-        pieces = flat.split([tensor.numel() for tensor in tensors])
-        torch._foreach_copy_(tensors, [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)])
+        _unpack(flat, tensors)
+
+
+def _unpack(flat: Tensor, tensors: list[Tensor]) -> None:
+    """Copy a row of values back to the tensors that it was made of."""
+    pieces = flat.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)])
 
 
 def choose_device(device: str) -> str:

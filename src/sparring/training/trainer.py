@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
+from sparring.core import processes
 from sparring.core.compiled import eager
 from sparring.core.ema import Average
 from sparring.core.game import Batch, Game, Losses, Turn
@@ -101,6 +103,9 @@ class Trainer:
             )
         for player in self.players.values():
             engine.settings.quicken(player.module)
+        self.group = engine.group(options.seed + 1 if options.shared_noise else None)
+        kept = self.game.state_dict().keys()  # other buffers are constants
+        self.buffers = [name for name, _ in self.game.named_buffers() if name in kept]
         self.average = Average(game.averaged(), options.ema.half_life, options.ema.warmup)
         self.guard = FiniteGuard(engine.device)
         self.stop = Stop()
@@ -115,8 +120,8 @@ class Trainer:
             self.game.train()
             self.started = time.monotonic() - self.state.seconds
             if self.state.step == 0:
-                # Every process built the same networks from the same seed; from here on each draws its own noise.
-                seed_everything(self.recipe.train.seed + 1 + self.engine.rank)
+                # Every process built the same networks from the same seed; from here on its own generators are its own.
+                self.seed_own()
             self.tell("at_start")
             if self.state.step == 0:
                 self.save()  # so that a run killed before its first checkpoint can be resumed, and a NaN can go back
@@ -155,12 +160,18 @@ class Trainer:
 
     def play_step(self) -> None:
         """One step: the turns that the game names, in order."""
+        with nullcontext() if self.group is None else self.group.playing():
+            self.play_turns()
+
+    def play_turns(self) -> None:
+        """The turns of a step. All processes play them together."""
         step, options = self.state.step, self.recipe.train
         multiplier = learning_rate(options.schedule, step, options.steps) * self.state.lr_scale
-        self.engine.share_buffers(self.game)
+        self.engine.share_buffers(self.game.get_buffer(name) for name in self.buffers)
         parts: list[Batch] = []
         for turn in self.game.turns(step):
             if turn.fresh or not parts:
+                self.at_hand(None)
                 self.batch = self.data.batch(self.sampler.next())
                 parts = list(self.batch.split(self.state.micro_batches))
             parts = self.play_turn(turn, parts, step, multiplier)
@@ -181,11 +192,11 @@ class Trainer:
                 break
             except (RuntimeError, MemoryError) as error:
                 parts = self.smaller(parts, error)
-        self.engine.average_gradients(player.parameters)
+        losses = self.meet(player, losses)
         if player.scaler:
             player.scaler.unscale_(player.optimizer)
         norm = gradient_norm(player.parameters)
-        self.guard.check(turn, losses, None if player.scaler else self.engine.mean(norm))
+        self.guard.check(turn, losses, None if player.scaler else norm)
         clip_gradients(player.parameters, player.regularize.clip_gradient_norm, player.regularize.clip_gradient_value)
         for group, base in zip(player.optimizer.param_groups, player.base_rates, strict=True):
             group["lr"] = base * multiplier
@@ -206,6 +217,7 @@ class Trainer:
         """Losses and gradients over the micro-batches; the gradients are those of the whole batch's mean."""
         total = sum(part.count for part in parts)
         for part in parts:
+            self.at_hand(part)
             with self.engine.autocast():
                 losses = self.game.loss(turn, part, step)
             losses.update(weight_terms(player.module, player.regularize))
@@ -213,6 +225,21 @@ class Trainer:
             # `inputs` keeps other players' gradients untouched and spares the work of computing them.
             (player.scaler.scale(loss) if player.scaler else loss).backward(inputs=player.parameters)
         return losses
+
+    def meet(self, player: PlayerState, losses: Losses) -> Losses:
+        """Gradients and figures as means over all processes: from here on they all know the same."""
+        if self.group is None:
+            return losses
+        means = self.engine.average_gradients(player.parameters, [*losses.values(), *losses.watch.values()])
+        count = len(losses)
+        return Losses(
+            dict(zip(losses, means[:count], strict=True)), dict(zip(losses.watch, means[count:], strict=True))
+        )
+
+    def at_hand(self, part: Batch | None) -> None:
+        """Let the group know what this process plays on."""
+        if self.group is not None:
+            self.group.at_hand = 0 if part is None else part.count
 
     def smaller(self, parts: list[Batch], error: BaseException) -> list[Batch]:
         """The whole batch again in twice as many micro-batches, where `error` says that memory ran out."""
@@ -290,8 +317,9 @@ class Trainer:
             return
         try:
             self.guard.ask("losses and gradients since the last check")
-            if poisoned := unfinite_weights(self.game):
-                raise Diverged(f"weights {', '.join(poisoned[:3])}")
+            poisoned = unfinite_weights(self.game)
+            if self.engine.any(bool(poisoned)):
+                raise Diverged(f"weights {', '.join(poisoned[:3]) or 'of another process'}")
         except Diverged as divergence:
             self.recover(str(divergence))
             return
@@ -313,6 +341,8 @@ class Trainer:
                 "average": self.average.tensors(),
                 "optimizers": {key: value for each, _ in packed.values() for key, value in each.items()},
             }
+            if self.group is not None and self.group.shares_noise:
+                tensors["noise"] = self.group.state()
             files.save_checkpoint(
                 self.run.checkpoints,
                 self.state.step,
@@ -326,11 +356,12 @@ class Trainer:
             self.tell("at_checkpoint")
 
     def load(self, checkpoint: files.Checkpoint) -> None:
-        """Take over everything a checkpoint holds. Raises Damaged, or UserError for another number of processes."""
+        """Take over everything a checkpoint holds. Raises Damaged, or UserError where as many processes are needed as wrote it."""
         content = checkpoint.state()
-        if content["world"] != self.engine.world:
+        if content["world"] != self.engine.world and not self.recipe.train.shared_noise:
             raise UserError(
-                f"the run was trained by {content['world']} processes, so its exact continuation needs as many, not {self.engine.world}"
+                f"the run was trained by {content['world']} processes with noise of their own (train.shared_noise=false), "
+                f"so its exact continuation needs as many, not {self.engine.world}"
             )
         self.game.load_state_dict(checkpoint.tensors("game"))
         self.average.load(checkpoint.tensors("average"))
@@ -343,7 +374,32 @@ class Trainer:
         self.sampler.position = self.state.sampler_position
         self.started = time.monotonic() - self.state.seconds
         self.losses = {name: torch.tensor(value) for name, value in content["losses"].items()}
-        files.restore_random_state(checkpoint.tensors(f"random-{self.engine.rank:04d}"))
+        self.load_chance(checkpoint, content["world"])
+
+    def load_chance(self, checkpoint: files.Checkpoint, world: int) -> None:
+        """Take over the random states of a checkpoint that `world` processes wrote. Raises Damaged."""
+        if world == self.engine.world:
+            files.restore_random_state(checkpoint.tensors(f"random-{self.engine.rank:04d}"))
+        if not self.recipe.train.shared_noise:
+            return
+        # What several processes draw in common is what a single one draws by itself.
+        common = checkpoint.tensors("noise" if world > 1 else "random-0000")
+        if self.group is not None:
+            self.group.restore(common)
+            if world != self.engine.world:
+                self.seed_own()
+        elif world > 1:
+            files.restore_random_state({**checkpoint.tensors("random-0000"), **common})
+
+    def seed_own(self) -> None:
+        """Seed this process's own generators for what comes from this step on."""
+        seed, rank = self.recipe.train.seed, self.engine.rank
+        if self.group is not None and self.group.shares_noise:
+            # Nothing may come twice: not from two processes, and not from what they draw in common.
+            words = np.random.SeedSequence([seed, self.state.step, rank]).generate_state(1, np.uint64)
+            seed_everything(int(words[0] >> np.uint64(1)))
+        else:
+            seed_everything(seed + 1 + rank)
 
     def offer(self, metrics: dict[str, float], metric: str, *, lower_is_better: bool = True) -> None:
         """Take figures measured at this step; where `metric` is the best so far, this step's checkpoint is kept."""
@@ -368,10 +424,11 @@ class Trainer:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Whatever is drawn inside, the training goes on with the random numbers that it would have had."""
+        """Whatever is drawn inside, by this process alone, the training goes on with the random numbers it would have had."""
         random = files.random_state()
         try:
-            yield
+            with processes.alone():
+                yield
         finally:
             files.restore_random_state(random)
 
