@@ -12,6 +12,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
+from sparring.core import chance, processes
 from sparring.core.exportable import Choice, Exportable, Input, Noise
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.losses import bind, flip_labels, resolve_loss
@@ -203,7 +204,7 @@ class AdversarialGame(Game):
         deviation = self.options.instance_noise
         if deviation and self.options.instance_noise_steps:
             deviation = anneal(deviation, 0.0, step, self.options.instance_noise_steps)
-        return samples + deviation * torch.randn_like(samples) if deviation else samples
+        return samples + deviation * chance.normal_like(samples) if deviation else samples
 
     def label(self, batch: Batch) -> Tensor | None:
         """The batch's labels where the game is conditional: fakes are drawn for the same ones."""
@@ -212,8 +213,8 @@ class AdversarialGame(Game):
     def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
         """Latents, (count, L)."""
         if self.latent_distribution == "uniform":
-            return torch.rand(count, self.latent, device=self.device, generator=rng) * 2 - 1
-        return torch.randn(count, self.latent, device=self.device, generator=rng)
+            return chance.uniform(count, self.latent, device=self.device, rng=rng) * 2 - 1
+        return chance.normal(count, self.latent, device=self.device, rng=rng)
 
     def sample(self, count: int, label: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
         """Draw from the generator."""
@@ -221,7 +222,7 @@ class AdversarialGame(Game):
 
     def draw_labels(self, count: int, rng: torch.Generator | None = None) -> Tensor:
         """Labels as often as the training data has them, (count,)."""
-        return torch.multinomial(self.label_weights, count, replacement=True, generator=rng)
+        return chance.choices(self.label_weights, count, rng)
 
     def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """Samples as `data`, and their `label` where the game is conditional."""
@@ -241,15 +242,21 @@ class AdversarialGame(Game):
 
     @torch.no_grad()
     def watch(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        """What the logits say about the state of the game.
+        """What the logits say about the state of the game."""
+        figures = standing(real_logits.float(), fake_logits.float())
+        self.accuracy.lerp_(figures["accuracy"], 0.1)
+        return figures
 
-        A critic's zero means nothing, so for every loss a logit is right when it lies on its own side of the midpoint.
-        """
-        real, fake = real_logits.float(), fake_logits.float()
-        middle = (real.mean() + fake.mean()) / 2
-        accuracy = ((real > middle).float().mean() + (fake <= middle).float().mean()) / 2
-        self.accuracy.lerp_(accuracy, 0.1)
-        return {"real_logit": real.mean(), "fake_logit": fake.mean(), "accuracy": accuracy}
+
+def standing(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """How far apart real and fake logits are: their means over the whole batch, and the share of them on the right side.
+
+    A critic's zero means nothing, so for every loss a logit is right when it lies on its own side of the midpoint.
+    """
+    real_mean, fake_mean = processes.mean(torch.stack([real.mean(), fake.mean()]))
+    middle = (real_mean + fake_mean) / 2
+    accuracy = processes.mean(((real > middle).float().mean() + (fake <= middle).float().mean()) / 2)
+    return {"real_logit": real_mean, "fake_logit": fake_mean, "accuracy": accuracy}
 
 
 def has_batch_norm(module: nn.Module) -> bool:

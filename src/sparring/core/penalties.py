@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparring.core import chance, processes
 from sparring.core.losses import keywords, refuse_unknown
 from sparring.core.passes import BOTH, GRADIENTS, Figure, Played, Side, Sides, precise
 from sparring.errors import UserError
@@ -60,7 +61,7 @@ def wgan_gp(played: Played, *, target: float = 1.0, one_sided: bool = False) -> 
         shapes = f"real {tuple(played.real.shape)}, fake {tuple(played.fake.shape)}"
         raise ValueError(f"wgan_gp interpolates between pairs, so both sides must have one shape: {shapes}")
     real, fake = precise(played.real), precise(played.fake)
-    share = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device, dtype=real.dtype)
+    share = chance.uniform(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
     excess = _gradient_norms(played, torch.lerp(fake, real, share)) - target
     return (torch.relu(excess) if one_sided else excess).square().mean()
 
@@ -71,7 +72,7 @@ def dragan(played: Played, *, scale: float = 0.5, target: float = 1.0) -> Tensor
     δ = scale · std(batch) · U(0, 1), drawn for every value, as in the authors' experiments.
     """
     real = precise(played.real)
-    noise = scale * real.std(correction=0) * torch.rand_like(real)
+    noise = scale * processes.deviation(real) * chance.uniform_like(real)
     return (_gradient_norms(played, real + noise) - target).square().mean()
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparring.core import chance
+from sparring.core.adversarial import standing
 from sparring.core.exportable import Exportable, Noise
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.initialize import initialize
@@ -106,21 +108,19 @@ class AdversarialAutoencoder(Game):
         if turn.player == "discriminator":
             with torch.no_grad():
                 codes = self.encoder(data).float()
-            prior, fake = self.discriminator(torch.randn_like(codes)), self.discriminator(codes)
-            middle = (prior.mean() + fake.mean()) / 2
-            accuracy = ((prior > middle).float().mean() + (fake <= middle).float().mean()) / 2
-            watch = {"real_logit": prior.mean(), "fake_logit": fake.mean(), "accuracy": accuracy}
+            prior, fake = self.discriminator(chance.normal_like(codes)), self.discriminator(codes)
+            watch = standing(prior.detach().float(), fake.detach().float())
             return Losses({"adversarial": self.adversarial.discriminator(prior, fake)}, watch)
         prior = None
         codes = self.encoder(data).float()
         if self.adversarial.relativistic:
             with torch.no_grad():
-                prior = self.discriminator(torch.randn_like(codes))
+                prior = self.discriminator(chance.normal_like(codes))
         return Losses({"adversarial": self.adversarial.generator(prior, self.discriminator(codes))})
 
     def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """Decoded draws of the prior."""
-        return Batch(data=self.generator(torch.randn(count, self.latent, device=self.device, generator=rng)).float())
+        return Batch(data=self.generator(chance.normal(count, self.latent, device=self.device, rng=rng)).float())
 
     def exportable(self) -> Exportable:
         """The decoder, of draws of the prior."""
