@@ -96,6 +96,9 @@ class Train(Section):
         description="every process draws the random numbers of the whole batch, so that the number of processes changes nothing; "
         "false: its own only, which is cheaper where they are many, and ties the run to that number",
     )
+    shard_optimizer: bool = pydantic.Field(
+        False, description="spread the optimisers' state over the processes, where memory is short"
+    )
     sync_batch_norm: bool = pydantic.Field(
         False, description="batch norm takes its statistics from the whole batch, and not from each process's share"
     )

@@ -21,6 +21,7 @@ from sparring.core.schedules import learning_rate
 from sparring.data.dataset import Dataset, order_of
 from sparring.data.sampling import Sampler
 from sparring.errors import Interrupted, UserError, nearest
+from sparring.nn.batch_norm import synchronise_batch_norm
 from sparring.recipe import Recipe, Regularize
 from sparring.run import Run
 from sparring.training import checkpoint as files
@@ -37,6 +38,7 @@ from sparring.training.guard import (
 )
 from sparring.training.listener import Listener
 from sparring.training.optimizers import build_optimizer
+from sparring.training.sharded import shard_optimizer
 
 
 @dataclass
@@ -87,6 +89,8 @@ class Trainer:
         say: Callable[[str], None] = print,
     ) -> None:
         options = recipe.train
+        if options.sync_batch_norm and engine.world > 1:
+            synchronise_batch_norm(game)
         self.game = engine.settings.dress(game.to(engine.device))
         self.data = data.to(engine.device)
         self.recipe, self.engine, self.run = recipe, engine, run
@@ -465,6 +469,13 @@ class Trainer:
         spec, regularize = self.recipe.player(name)
         # Two players may own the same parameter (an encoder that reconstructs and fools): each moves it by its own rule.
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        optimizer = build_optimizer(name, parameters, spec)
+        if self.recipe.train.shard_optimizer and self.engine.world > 1:
+            optimizer = shard_optimizer(
+                parameters, lambda own: build_optimizer(name, own, spec), rank=self.engine.rank, world=self.engine.world
+            )
+            if self.engine.scaler():
+                raise UserError("train.shard_optimizer does not go with 16-bit floats: say --precision bf16 or 32")
+        else:
+            optimizer = build_optimizer(name, parameters, spec)
         rates = [group["lr"] for group in optimizer.param_groups]
         return PlayerState(module, parameters, optimizer, regularize, rates, self.engine.scaler())
