@@ -138,7 +138,7 @@ def build_trainer(recipe: Recipe, folder: Path) -> Trainer:
     def rehearsal() -> Trainer:
         return Trainer(domain.build_game(recipe, data.spec), data, recipe, engine, None)
 
-    engine.use(tune(rehearsal, engine))
+    engine.use(tune(rehearsal, recipe, engine))
     seed_everything(recipe.train.seed)
     run = Run.create(folder, recipe, data.spec, data.fingerprint)
     return Trainer(domain.build_game(recipe, data.spec), data, recipe, engine, run)

@@ -95,7 +95,7 @@ def play(
         return Trainer(domain.build_game(recipe, data.spec), data, recipe, engine, None, say=speaker(True))
 
     if not resume_from:
-        engine.use(tune(rehearsal, engine, remember=default_folder() / "settings"))
+        engine.use(tune(rehearsal, recipe, engine, remember=default_folder() / "settings"))
     seed_everything(recipe.train.seed)
     game = domain.build_game(recipe, data.spec)
     if weights:

@@ -53,7 +53,7 @@ class Stage:
 
     def tune(self, remember: Path | None = None) -> Settings:
         self.measured.clear()
-        return tune(self.rehearsal, self.engine, remember=remember)
+        return tune(self.rehearsal, self.make(self.keys, folder=None).recipe, self.engine, remember=remember)
 
 
 @pytest.fixture
@@ -154,7 +154,9 @@ def test_tuning_really_plays_and_a_training_after_it_is_the_same(
     plain.train()
     engine = Engine(device="cpu", machine=Machine(precision="32", threads=1))
     keys = {"train.steps": 60}
-    assert tune(lambda: make_trainer(keys, folder=None), engine).precision == "32"
+    assert (
+        tune(lambda: make_trainer(keys, folder=None), make_trainer(keys, folder=None).recipe, engine).precision == "32"
+    )
     after = make_trainer(folder="after")
     after.train()
     for (name, one), other in zip(plain.game.state_dict().items(), after.game.state_dict().values(), strict=True):

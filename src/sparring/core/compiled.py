@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+BACKEND = "inductor"
 _in_use = False  # importing the compiler takes a second, which trainings without it need not wait
 
 
@@ -18,7 +19,7 @@ def compile_network(module: nn.Module, *, graphs: bool = False) -> None:
     """
     global _in_use
     _in_use = True
-    module.compile(dynamic=False, mode="reduce-overhead" if graphs else "default")
+    module.compile(dynamic=False, backend=BACKEND, mode="reduce-overhead" if graphs else None)
 
 
 def eager() -> AbstractContextManager[Any]:

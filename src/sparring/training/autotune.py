@@ -20,6 +20,7 @@ from torch import nn
 
 from sparring.files import write_json
 from sparring.host import cores, processor
+from sparring.recipe import Recipe
 from sparring.training.engine import Engine
 from sparring.training.settings import Settings, pins
 from sparring.training.trainer import Trainer
@@ -37,20 +38,18 @@ Found = dict[str, Any]
 """`seconds` of a step with the first settings, and the best `settings` where they were looked for."""
 
 
-def tune(rehearsal: Rehearsal, engine: Engine, *, remember: Path | None = None) -> Settings:
-    """The fastest settings for a training; what the engine's `machine` pins stays. The engine keeps those it has.
+def tune(rehearsal: Rehearsal, recipe: Recipe, engine: Engine, *, remember: Path | None = None) -> Settings:
+    """The fastest settings for a training of `recipe`; what the engine's `machine` pins stays. The engine keeps those it has.
 
     rehearsal: builds a trainer of the same game that keeps nothing, with the engine as it is then.
     remember: folder of what was found before; None measures anew.
     All processes of a training call it, and agree.
     """
     first = engine.settings
-    if set(pins(engine.machine)) == set(first.plain()):
+    few = recipe.train.steps is not None and recipe.train.steps < FEW_STEPS
+    if few or set(pins(engine.machine)) == set(first.plain()):
         return first
     trainer = rehearsal()
-    planned_steps = trainer.recipe.train.steps
-    if planned_steps is not None and planned_steps < FEW_STEPS:
-        return first
     file = remember / f"{_key(trainer)}.json" if remember else None
     found: Found = engine.broadcast(_recall(file) if engine.main else None) or {}
     base = _Candidate(first, trainer)
