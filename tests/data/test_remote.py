@@ -11,8 +11,8 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sharded import Server
 
+from sharded import Server
 from sparring.data import remote
 from sparring.errors import UserError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from sharded import Server, png, write_digits, write_tar
 from shell import sparring
-
 from sparring.data import stream_index
 from sparring.data.prepare import prepare_images
 from sparring.data.sources import open_source
@@ -34,7 +34,7 @@ def test_members_that_share_a_name_up_to_its_first_dot_are_a_sample(tmp_path: Pa
         "__index__.json": b"{}",
         ".hidden.png": DOT,
         "4.png": DOT,
-        "4.txt": "a long\ncaption".encode(),
+        "4.txt": b"a long\ncaption",
     }
     file = write_tar(tmp_path / "a.tar", members)
     samples = read_samples(file)
@@ -125,7 +125,7 @@ def test_a_list_of_shards_by_another_program_is_followed(tmp_path: Path) -> None
 def test_a_damaged_index_is_an_error_of_one_line(tmp_path: Path, damage: str) -> None:
     write_digits(tmp_path)
     (tmp_path / "index.json").write_text(damage)
-    with pytest.raises(UserError, match="index.json: is ") as caught:
+    with pytest.raises(UserError, match=r"index\.json: is ") as caught:
         open_index(str(tmp_path))
     assert "\n" not in str(caught.value)
 

@@ -40,6 +40,7 @@ from sparring.errors import UserError
 
 BUILDERS = 2  # shards that are made ready side by side: one is fetched while the other is decoded
 DEATHS = 3  # times that the background process may die before the training gives up
+REMINDER = 2.0  # seconds after which a shard that is waited for is asked for again
 CROWDED = 20.0  # seconds to wait for room in a cache that others use
 CROWDED_PAUSE = 0.25  # seconds between two looks for it
 
@@ -141,21 +142,26 @@ class ShardLoader:
         """An open shard; waits until it is ready. crowded: called where entries in use leave no room for it."""
         key = self.reading.key(shard)
         entry = self.cache.open(key)
-        deadline = time.monotonic() + CROWDED
-        if entry is None:
-            while self._pipe.poll(0):  # what went wrong before this was asked for may be over
-                self._receive()
-            self._send([shard, *(each for each in self._asked if each != shard)])
+        asked, deadline = float("-inf"), float("inf")
+        while self._pipe.poll(0):  # what went wrong before this was asked for may be over
+            self._receive()
         while entry is None:
+            # Again and again: another process may have had it removed before this one came to open it.
+            if time.monotonic() - asked >= REMINDER:
+                self._send([shard, *(each for each in self._asked if each != shard)])
+                asked = time.monotonic()
             if wait([self._pipe], 0.2):
                 number, problem = self._receive()
                 if number == shard and problem == "":
+                    deadline = min(deadline, time.monotonic() + CROWDED)
                     if time.monotonic() > deadline:
                         raise self._too_small(shard)
                     if crowded is not None:
                         crowded()
                 elif number == shard and problem is not None:
                     raise UserError(problem)
+                elif number == shard:
+                    asked = float("-inf")
             entry = self.cache.open(key)
         return entry
 
