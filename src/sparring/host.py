@@ -27,6 +27,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def free_memory() -> int:
+    """Bytes of memory that are free on this machine."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 4 * 2**30  # systems that do not say: a small laptop
+
+
 def keep_memory() -> bool:
     """Let glibc keep what the process frees and will ask for again; returns whether it does. Other systems: nothing.
 

@@ -18,11 +18,11 @@ from sparring.recipe import Recipe
 from sparring.run import Run
 from sparring.training.checkpoint import Checkpoint, list_checkpoints, readable
 from sparring.training.engine import choose_device
+from sparring.training.settings import HALVES
 
 DRAWN = 256
 """Samples whose latents are drawn at a time, whatever the size of a forward pass: so a seed means the same samples."""
 CPU_BATCH = 64  # of a forward pass on a CPU: activations of more leave its caches (1.1 to 1.9 times the time)
-PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 
 
 @dataclass
@@ -56,10 +56,10 @@ class Trained:
             raise UserError(
                 f"a batch size of {batch_size} cannot be: samples are drawn by {DRAWN}, so say 1 to {DRAWN}"
             )
-        if precision not in PRECISIONS:
-            raise UserError(f"unknown precision {precision!r} of drawing; there are {', '.join(PRECISIONS)}")
+        if precision != "32" and precision not in HALVES:
+            raise UserError(f"unknown precision {precision!r} of drawing; there are 32, {', '.join(HALVES)}")
         passed = min(batch_size, CPU_BATCH) if self.game.device.type == "cpu" else batch_size
-        return self._draw(count, seed, self.label(label), batch_size, passed, PRECISIONS[precision])
+        return self._draw(count, seed, self.label(label), batch_size, passed, HALVES.get(precision))
 
     def _draw(
         self, count: int, seed: int, condition: int | None, batch_size: int, passed: int, half: torch.dtype | None

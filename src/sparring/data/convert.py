@@ -18,6 +18,7 @@ from sparring.data import pool
 from sparring.data.decode import Fit, channels, decode, fit, probe, quiet
 from sparring.data.source import BrokenSample, ImageSource
 from sparring.errors import UserError
+from sparring.host import cores
 
 CHUNK = 256  # images that a worker takes at a time
 CHUNK_BYTES = 16 * 2**20  # and how big their pixels, or their files, may be together
@@ -50,7 +51,7 @@ def convert(
 
     size, channels: None for what the images have, as in `sparring.data.cache.build_cache`, and as the errors are.
     """
-    run = _Run(source, chosen, workers or pool.cores())
+    run = _Run(source, chosen, workers or cores())
     written = None
     if size is None or channels is None:
         # Most sets are of one kind: take the first image's shape for everyone's, and look at all only where one differs.

@@ -32,11 +32,12 @@ import numpy as np
 from sparring.data import remote
 from sparring.data.convert import convert
 from sparring.data.decode import Fit
-from sparring.data.pool import can_fork, cores
+from sparring.data.pool import can_fork
 from sparring.data.stream_cache import Entry, NoRoom, ShardCache, forget_leases
 from sparring.data.stream_index import Index, Shard
 from sparring.data.webdataset import TarSamples, read_samples
 from sparring.errors import UserError
+from sparring.host import cores
 
 BUILDERS = 2  # shards that are made ready side by side: one is fetched while the other is decoded
 DEATHS = 3  # times that the background process may die before the training gives up
@@ -72,12 +73,17 @@ class Reading:
         """What decides the pixels, beside the shards."""
         return [1, list(self.size), self.channels, self.fit if self.resize else None]
 
+    @cached_property
+    def _start(self) -> Any:
+        index = self.index
+        content = json.dumps([self.settings, index.labelling, index.classes, index.numbered])
+        return hashlib.blake2b(content.encode(), digest_size=16)
+
     def key(self, shard: int) -> str:
         """The name of a shard's cache entry: of its content, wherever it lies."""
-        index = self.index
-        names = [index.labelling, index.classes, index.numbered]
-        content = json.dumps([index.shards[shard].digest, self.settings, names])
-        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+        digest = self._start.copy()
+        digest.update(self.index.shards[shard].digest.encode())
+        return str(digest.hexdigest())
 
     def bytes(self, shard: int) -> int:
         """What an entry takes."""
@@ -246,7 +252,7 @@ def _live(reading: Reading, cache: ShardCache, workers: int, pipe: Connection, t
 
     threading.Thread(target=watch, daemon=True).start()
     with contextlib.suppress(OSError):
-        os.nice(10)  # while the training computes, what it will need later can wait
+        os.nice(5)  # while the training computes, what it will need later can wait
     try:
         _serve(reading, cache, workers, pipe)
     except BaseException:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from sparring.data.pool import cores
+from sparring.host import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -21,6 +21,7 @@ from sparring.data.sources import open_source
 from sparring.data.stream_index import is_stream
 from sparring.domains.image.stream import ImageStream, StreamOptions, open_stream
 from sparring.errors import UserError
+from sparring.host import free_memory
 from sparring.recipe import Section
 
 SHARE = 0.25  # of a device's free memory that the images may take
@@ -166,8 +167,10 @@ class ImageData:
         if self._device.type == "cuda" and self._device.index is None:
             self._device = torch.device("cuda", torch.cuda.current_device())
         fits = self._on_device is True or (
-            self._on_device == "auto" and self._images.nbytes < SHARE * free_memory(self._device)
+            self._on_device == "auto" and self._images.nbytes < SHARE * _free(self._device)
         )
+        if fits and self._rows is None and self._images.device == self._device:
+            return self  # a rehearsal has them there already
         if fits:
             # A copy in memory even on the CPU: gathering from a mapped file waits for the disk.
             self._rows = None
@@ -219,12 +222,6 @@ class ImageData:
 Images = ImageData | ImageStream
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device, or on this machine for any device that cannot say."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 4 * 2**30  # systems that do not say: a small laptop
+def _free(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()

@@ -25,6 +25,7 @@ from sparring.core.game import Batch
 from sparring.data import pool
 from sparring.data.npy import growing_npy, growing_npz
 from sparring.domains.image.show import to_uint8
+from sparring.host import cores
 
 AHEAD = 2  # batches that may wait for the disk
 PICTURES = 64  # that a process encodes at a time
@@ -86,7 +87,7 @@ def save_pngs(samples: Iterable[Batch], out: Path, *, digits: int = 6, workers: 
 
         names: list[str] = []
         # At least two, so that one is free to take the next pictures while these are still being written.
-        for written in pool.work_through(write, numbered(), workers=workers or max(2, pool.cores() - 1)):
+        for written in pool.work_through(write, numbered(), workers=workers or max(2, cores() - 1)):
             for number in written:
                 if isinstance(number, pool.Lost):
                     raise OSError(errno.EIO, f"a picture could not be written ({number.reason})", str(out))
