@@ -7,6 +7,7 @@ at a time, mixed by a permutation of their union: a shuffle buffer as large as t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class ShardOrder:
         self._lanes: OrderedDict[tuple[int, int], _Lane] = OrderedDict()
         self._lines: OrderedDict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = OrderedDict()
         self._mixed: dict[int, tuple[tuple[int, int], Tensor]] = {}
+        self._latest: tuple[tuple[int, int], list[tuple[int, int, Tensor, int]]] | None = None
+        self._opened: tuple[list[tuple[int, ...]], tuple[list[int], list[int]]] = [], ([], [])
 
     def indices(self, start: int, stop: int) -> Tensor:
         """The samples at positions [start, stop): int64 (stop - start,), on the CPU."""
@@ -53,15 +56,26 @@ class ShardOrder:
         return found
 
     def shards(self, start: int, stop: int) -> tuple[list[int], list[int]]:
-        """The shards that are open at positions [start, stop), and those that their lanes open next."""
+        """The shards that are open at positions [start, stop), and those that their lanes open next.
+
+        The very same lists as the last time, where nothing has changed.
+        """
+        groups: list[tuple[int, ...]] = []
+        for epoch, lane, positions, item in self._runs(start, stop):
+            segment = self._lane(epoch, lane)
+            groups.append((epoch, lane, segment.group_of(item), segment.group_of(item + len(positions) - 1)))
+        if groups != self._opened[0]:
+            self._opened = groups, self._open_in(groups)
+        return self._opened[1]
+
+    def _open_in(self, groups: list[tuple[int, ...]]) -> tuple[list[int], list[int]]:
         now: dict[int, None] = {}
         soon: dict[int, None] = {}
-        for epoch, lane, positions, first in self._runs(start, stop):
+        for epoch, lane, first, last in groups:
             segment = self._lane(epoch, lane)
-            groups = segment.group_of(first), segment.group_of(first + len(positions) - 1)
-            for group in range(groups[0], groups[1] + 1):
+            for group in range(first, last + 1):
                 now.update(dict.fromkeys(segment.shards(group)))
-            following = groups[1] + 1
+            following = last + 1
             if following >= segment.groups:
                 segment, following = self._lane(epoch + 1, lane), 0
             soon.update(dict.fromkeys(segment.shards(following) if segment.groups else []))
@@ -69,7 +83,9 @@ class ShardOrder:
 
     def _runs(self, start: int, stop: int) -> list[tuple[int, int, Tensor, int]]:
         """(epoch, lane, positions, item) for each lane's part of positions; `item` numbers the first within its lane."""
-        runs = []
+        if self._latest and self._latest[0] == (start, stop):
+            return self._latest[1]
+        asked, runs = (start, stop), []
         while start < stop:
             epoch = start // self.count
             end = min(stop, (epoch + 1) * self.count)
@@ -80,6 +96,7 @@ class ShardOrder:
                 item = self._taken(lane, int(own[0])) - self._taken(lane, epoch * self.count)
                 runs.append((epoch, lane, torch.from_numpy(own), item))
             start = end
+        self._latest = asked, runs
         return runs
 
     def _taken(self, lane: int, position: int) -> int:
@@ -157,7 +174,7 @@ class _Lane:
 
     def group_of(self, item: int) -> int:
         """The group of the lane's n-th sample."""
-        return int(np.searchsorted(self.ends, item, side="right"))
+        return bisect_right(self.ends, item)
 
     def shards(self, group: int) -> list[int]:
         """The shards that are open together."""

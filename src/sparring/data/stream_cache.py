@@ -89,7 +89,7 @@ class ShardCache:
             if os.fstat(lease.fileno()).st_ino != (folder / "images.npy").stat().st_ino:
                 raise BlockingIOError  # removed between the opening and the lock
             # Copy-on-write: torch warns about arrays that it could not write to.
-            images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
+            images = np.asarray(np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False))
             rows = np.load(folder / "rows.npy", allow_pickle=False)
             labels = None
             if (folder / "labels.npy").exists():

@@ -104,7 +104,7 @@ class ImageStream:
         self._device = torch.device("cpu")
         self._augment = build(augment or Augment(), shape)
         self._open: OrderedDict[int, Entry] = OrderedDict()
-        self._window: list[int] = []  # the shards that the training reads now
+        self._window: set[int] = set()  # the shards that the training reads now
         self._told: set[int] = set()  # the shards whose broken images are named already
         self._loader = ShardLoader(reading, cache, workers=options.workers)
 
@@ -142,8 +142,8 @@ class ImageStream:
 
     def ready(self, now: list[int], soon: list[int]) -> None:
         """Keep the shards `now` open, have those of `soon` made ready, and let go of all others."""
-        self._window = now
-        self._release(keep=set(now))
+        self._window = set(now)
+        self._release(keep=self._window)
         self._loader.want([*now, *soon])
 
     def require(self, shards: list[int]) -> None:
@@ -166,12 +166,13 @@ class ImageStream:
         pixels = torch.empty((len(indices), *self.spec.shape), dtype=torch.uint8)
         labels = torch.empty(len(indices), dtype=torch.int64) if self.spec.classes else None
         needed = dict.fromkeys(shards.tolist())
-        if not needed.keys() <= set(self._window):  # a look outside the training's order: to measure, say
+        if not self._window.issuperset(needed):  # a look outside the training's order: to measure, say
             self._loader.want(list(needed))
+        rows = indices - self._starts[shards]
         for shard in needed:
             entry = self._entry(shard)
-            places = np.flatnonzero(shards == shard)
-            own = indices[places] - self._starts[shard]
+            places = (shards == shard).nonzero()[0]
+            own = rows[places]
             pixels.numpy()[places] = entry.images[entry.rows[own]]
             if labels is not None and entry.labels is not None:
                 labels.numpy()[places] = entry.labels[own]
@@ -205,13 +206,14 @@ class Ahead:
 
     def __init__(self, stream: ImageStream, order: ShardOrder) -> None:
         self._stream, self._order = stream, order
-        self._checked = False
+        self._told: tuple[list[int], list[int]] | None = None
 
     def indices(self, start: int, stop: int) -> Tensor:
         """The samples at positions [start, stop): int64 (stop - start,), on the CPU."""
-        now, soon = self._order.shards(start, stop)
-        if not self._checked:
-            self._stream.require(now)
-            self._checked = True
-        self._stream.ready(now, soon)
+        shards = self._order.shards(start, stop)
+        if shards is not self._told:
+            if self._told is None:
+                self._stream.require(shards[0])
+            self._stream.ready(*shards)
+            self._told = shards
         return self._order.indices(start, stop)
