@@ -122,7 +122,7 @@ class ShardedOptimizer:
     def _whole(self, own: Tensor) -> Tensor:
         """The slices of all processes in a row."""
         whole = own.new_empty(self.size * self.world)
-        dist.all_gather_into_tensor(whole, own.contiguous())
+        dist.all_gather(list(whole.split(self.size)), own.contiguous())
         return whole[: self.count]
 
     def _cut(self, whole: Tensor) -> list[Tensor]:
