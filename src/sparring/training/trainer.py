@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor
 
 from sparring.core import processes
 from sparring.core.compiled import eager
@@ -22,7 +21,7 @@ from sparring.data.dataset import Dataset, order_of
 from sparring.data.sampling import Sampler
 from sparring.errors import Interrupted, UserError, nearest
 from sparring.nn.batch_norm import synchronise_batch_norm
-from sparring.recipe import Recipe, Regularize
+from sparring.recipe import Recipe
 from sparring.run import Run
 from sparring.training import checkpoint as files
 from sparring.training.engine import Engine, deterministic, seed_everything
@@ -37,36 +36,8 @@ from sparring.training.guard import (
     unfinite_weights,
 )
 from sparring.training.listener import Listener
-from sparring.training.optimizers import build_optimizer
-from sparring.training.sharded import shard_optimizer
-
-
-@dataclass
-class State:
-    """Where a training stands; with the tensors of a checkpoint, all that going on exactly needs."""
-
-    step: int = 0
-    seen: int = 0
-    seconds: float = 0.0
-    sampler_position: int = 0
-    micro_batches: int = 1
-    lr_scale: float = 1.0
-    recoveries: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
-    unimproved: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class PlayerState:
-    """A player's parameters and what moves them."""
-
-    module: nn.Module
-    parameters: list[nn.Parameter]
-    optimizer: optim.Optimizer
-    regularize: Regularize
-    base_rates: list[float]
-    scaler: torch.amp.GradScaler | None
+from sparring.training.players import PlayerState, build_player
+from sparring.training.state import State, pack, unpack
 
 
 class Trainer:
@@ -100,7 +71,7 @@ class Trainer:
         self.sampler = Sampler(
             len(data), options.batch_size, options.seed, rank=engine.rank, world=engine.world, order=order
         )
-        self.players = {name: self._player(name, module) for name, module in game.players().items()}
+        self.players = {name: build_player(name, module, recipe, engine) for name, module in game.players().items()}
         for name in options.players.keys() - self.players.keys():
             raise UserError(
                 f"train.players.{name}: this game has no such player{nearest(name, self.players)}; there are {', '.join(self.players)}"
@@ -328,30 +299,12 @@ class Trainer:
             self.recover(str(divergence))
             return
         with tolerate_full_disk(self.say):
-            packed = {name: files.pack_optimizer(player.optimizer, name) for name, player in self.players.items()}
-            state = {
-                "state": asdict(self.state),
-                "losses": self.read_losses(),  # a lazy penalty's last figure stands in the record until its next turn
-                "recipe": self.recipe.plain(),
-                "world": self.engine.world,
-                "settings": self.engine.settings.plain(),
-                "device": self.engine.device.type,
-                "optimizers": {name: plain for name, (_, plain) in packed.items()},
-                "scalers": {name: player.scaler.state_dict() for name, player in self.players.items() if player.scaler},
-            }
-            tensors = {
-                "weights": self.weights(),
-                "game": self.game.state_dict(),
-                "average": self.average.tensors(),
-                "optimizers": {key: value for each, _ in packed.values() for key, value in each.items()},
-            }
-            if self.group is not None and self.group.shares_noise:
-                tensors["noise"] = self.group.state()
+            tensors, content = pack(self)
             files.save_checkpoint(
                 self.run.checkpoints,
                 self.state.step,
                 tensors,
-                state,
+                content,
                 rank=self.engine.rank,
                 any_process=self.engine.any,
             )
@@ -361,39 +314,8 @@ class Trainer:
 
     def load(self, checkpoint: files.Checkpoint) -> None:
         """Take over everything a checkpoint holds. Raises Damaged, or UserError where as many processes are needed as wrote it."""
-        content = checkpoint.state()
-        if content["world"] != self.engine.world and not self.recipe.train.shared_noise:
-            raise UserError(
-                f"the run was trained by {content['world']} processes with noise of their own (train.shared_noise=false), "
-                f"so its exact continuation needs as many, not {self.engine.world}"
-            )
-        self.game.load_state_dict(checkpoint.tensors("game"))
-        self.average.load(checkpoint.tensors("average"))
-        tensors = checkpoint.tensors("optimizers")
-        for name, player in self.players.items():
-            files.unpack_optimizer(player.optimizer, name, tensors, content["optimizers"][name])
-            if player.scaler:
-                player.scaler.load_state_dict(content["scalers"][name])
-        self.state = State(**content["state"])
-        self.sampler.position = self.state.sampler_position
+        unpack(self, checkpoint)
         self.started = time.monotonic() - self.state.seconds
-        self.losses = {name: torch.tensor(value) for name, value in content["losses"].items()}
-        self.load_chance(checkpoint, content["world"])
-
-    def load_chance(self, checkpoint: files.Checkpoint, world: int) -> None:
-        """Take over the random states of a checkpoint that `world` processes wrote. Raises Damaged."""
-        if world == self.engine.world:
-            files.restore_random_state(checkpoint.tensors(f"random-{self.engine.rank:04d}"))
-        if not self.recipe.train.shared_noise:
-            return
-        # What several processes draw in common is what a single one draws by itself.
-        common = checkpoint.tensors("noise" if world > 1 else "random-0000")
-        if self.group is not None:
-            self.group.restore(common)
-            if world != self.engine.world:
-                self.seed_own()
-        elif world > 1:
-            files.restore_random_state({**checkpoint.tensors("random-0000"), **common})
 
     def seed_own(self) -> None:
         """Seed this process's own generators for what comes from this step on."""
@@ -436,15 +358,6 @@ class Trainer:
         finally:
             files.restore_random_state(random)
 
-    def weights(self) -> dict[str, Tensor]:
-        """What `generate` needs: the averaged modules' tensors."""
-        with self.average.applied():
-            return {
-                f"{name}.{key}": value.detach().clone()
-                for name, module in self.game.averaged().items()
-                for key, value in module.state_dict().items()
-            }
-
     def note(self, turn: Turn, losses: Losses, norm: Tensor) -> None:
         """Keep the figures of a turn where they are; `read_losses` fetches them when someone looks."""
         for name, value in losses.items():
@@ -464,18 +377,3 @@ class Trainer:
         """Call a hook of every listener."""
         for listener in self.listeners:
             getattr(listener, event)(self, *details)
-
-    def _player(self, name: str, module: nn.Module) -> PlayerState:
-        spec, regularize = self.recipe.player(name)
-        # Two players may own the same parameter (an encoder that reconstructs and fools): each moves it by its own rule.
-        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        if self.recipe.train.shard_optimizer and self.engine.world > 1:
-            optimizer = shard_optimizer(
-                parameters, lambda own: build_optimizer(name, own, spec), rank=self.engine.rank, world=self.engine.world
-            )
-            if self.engine.scaler():
-                raise UserError("train.shard_optimizer does not go with 16-bit floats: say --precision bf16 or 32")
-        else:
-            optimizer = build_optimizer(name, parameters, spec)
-        rates = [group["lr"] for group in optimizer.param_groups]
-        return PlayerState(module, parameters, optimizer, regularize, rates, self.engine.scaler())
