@@ -90,7 +90,7 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(make_trainer: Make, op
     second.load(checkpoint)
     second.train()
 
-    assert_same(state.weights(whole), state.weights(second))
+    assert_same(weights(whole), weights(second))
     assert_same(whole.average.tensors(), second.average.tensors())
     assert_same(state.weights(whole), state.weights(second))
 
