@@ -40,7 +40,7 @@ from sparring.errors import UserError
 from sparring.host import cores
 
 BUILDERS = 2  # shards that are made ready side by side: one is fetched while the other is decoded
-DEATHS = 3  # times that the background process may die before the training gives up
+DEATHS = 3  # times that the background process may die over one shard before the training gives up
 REMINDER = 2.0  # seconds after which a shard that is waited for is asked for again
 CROWDED = 20.0  # seconds to wait for room in a cache that others use
 CROWDED_PAUSE = 0.25  # seconds between two looks for it
@@ -132,6 +132,7 @@ class ShardLoader:
         self._workers = workers or max(1, cores() // (BUILDERS * _local_processes()))
         self._asked: list[int] = []
         self._deaths = 0
+        self.process: Any = None  # where processes can be forked
         self._start()
 
     def want(self, shards: Sequence[int]) -> None:
@@ -169,6 +170,8 @@ class ShardLoader:
                 elif number == shard:
                     asked = float("-inf")
             entry = self.cache.open(key)
+            if entry is not None:
+                self._deaths = 0
         return entry
 
     def close(self) -> None:
@@ -188,7 +191,7 @@ class ShardLoader:
             threading.Thread(target=_serve, args=arguments, daemon=True).start()
             self._end: Callable[[], object] = self._pipe.close
             return
-        process = get_context("fork").Process(target=_live, args=(*arguments, self._pipe, os.getpid()))
+        process = self.process = get_context("fork").Process(target=_live, args=(*arguments, self._pipe, os.getpid()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # it touches no lock of the parent's threads
             process.start()
@@ -223,7 +226,7 @@ class ShardLoader:
         self._deaths += 1
         if self._deaths >= DEATHS:
             raise UserError(
-                f"the process that reads the shards died {DEATHS} times; is there enough memory? "
+                f"the process that reads the shards died {DEATHS} times over one; is there enough memory? "
                 "Smaller shards and a lower data.stream.workers take less"
             )
         self._end()

@@ -227,11 +227,10 @@ def test_shards_that_come_next_are_made_ready_ahead(shards: Path, opened: Opener
 
 def test_a_killed_background_process_is_started_again(shards: Path, opened: Opener) -> None:
     with Server(shards).running() as server:
-        server.slow = 0.2
         data = opened(server.url)
-        for _ in range(2):
-            os.kill(data._loader._end.peek()[2][0].pid, signal.SIGKILL)  # type: ignore[attr-defined]
-            assert len(data.batch(torch.arange(120))["data"]) == 120
+        for shard in range(4):
+            os.kill(data._loader.process.pid, signal.SIGKILL)
+            assert len(data.batch(torch.arange(16 * shard, 16 * shard + 16))["data"]) == 16
 
 
 def test_what_is_measured_against_opens_few_shards(tmp_path: Path, opened: Opener) -> None:
