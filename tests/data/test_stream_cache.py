@@ -112,6 +112,33 @@ def test_room_that_a_killed_process_had_reserved_is_free_again(tmp_path: Path) -
     assert not list(tmp_path.glob(".build-*"))
 
 
+def _outlive_the_builder(root: Path, born: Path) -> None:
+    def fill_with_child(folder: Path) -> None:
+        if os.fork() == 0:  # as a decoder that hangs, and is not ended with the process that started it
+            born.touch()
+            time.sleep(20)
+            os._exit(0)
+        while not born.exists():
+            time.sleep(0.01)
+        os._exit(9)
+
+    ShardCache(root, 2 * SIZE).build("a", SIZE, fill_with_child)
+
+
+def test_a_child_that_outlives_a_killed_builder_holds_no_lock(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(
+        target=_outlive_the_builder, args=(tmp_path / "cache", tmp_path / "born")
+    )
+    process.start()
+    process.join(10)
+    assert process.exitcode == 9
+    began = time.monotonic()
+    cache = ShardCache(tmp_path / "cache", SIZE)
+    cache.build("a", SIZE, fill)
+    assert cache.has("a") and time.monotonic() - began < 10
+    assert not list((tmp_path / "cache").glob(".build-*"))
+
+
 def test_what_several_want_is_built_once_and_room_is_counted_while_building(tmp_path: Path) -> None:
     built: list[str] = []
     entered, go_on = threading.Event(), threading.Event()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import threading
 import warnings
@@ -235,6 +236,10 @@ class _Quiet:
         self._lock = threading.Lock()
         self._inside = 0
         self._caught: Any = None
+        if hasattr(os, "register_at_fork"):
+            # A process that is forked while another thread holds the lock would wait for it for ever.
+            release = self._lock.release
+            os.register_at_fork(before=self._lock.acquire, after_in_parent=release, after_in_child=release)
 
     def __enter__(self) -> None:
         with self._lock:

@@ -22,7 +22,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,22 +43,36 @@ class Entry:
     rows: NDArray[np.int64]
     labels: NDArray[np.int64] | None
     broken: list[tuple[str, str]]
-    lease: IO[bytes]
+    lease: int
 
     def close(self) -> None:
         """Give it back."""
-        _open.discard(self.lease)
-        self.lease.close()
+        _let_go(self.lease)
 
 
-_open: set[IO[bytes]] = set()
+_held: set[int] = set()  # files that are open for their locks: bare numbers, which nothing closes unasked
 
 
-def forget_leases() -> None:
-    """After a fork: what the parent holds is not for the child to hold."""
-    for lease in _open:
-        lease.close()
-    _open.clear()
+def _hold(path: Path, flags: int = os.O_RDONLY) -> int:
+    number = os.open(path, flags, 0o666)
+    _held.add(number)
+    return number
+
+
+def _let_go(number: int) -> None:
+    _held.discard(number)
+    os.close(number)
+
+
+def _forget() -> None:
+    """In a forked process: what the parent holds is not for the child to hold, which may outlive it."""
+    for number in _held:
+        os.close(number)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class NoRoom(Exception):  # noqa: N818  (an event: what is in use now will not be for ever)
@@ -80,13 +93,13 @@ class ShardCache:
         """An entry, now in use; None where there is none. One that is damaged is removed."""
         folder = self.root / key
         try:
-            lease = (folder / "images.npy").open("rb")
+            lease = _hold(folder / "images.npy")
         except OSError:
             return None
         try:
             if fcntl is not None:
                 fcntl.flock(lease, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if os.fstat(lease.fileno()).st_ino != (folder / "images.npy").stat().st_ino:
+            if os.fstat(lease).st_ino != (folder / "images.npy").stat().st_ino:
                 raise BlockingIOError  # removed between the opening and the lock
             # Copy-on-write: torch warns about arrays that it could not write to.
             images = np.asarray(np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False))
@@ -97,13 +110,12 @@ class ShardCache:
             broken = [(str(name), str(reason)) for name, reason in json.loads((folder / "broken.json").read_text())]
             os.utime(folder)
         except (BlockingIOError, FileNotFoundError):  # it is being removed
-            lease.close()
+            _let_go(lease)
             return None
         except (OSError, ValueError, EOFError):
-            lease.close()
+            _let_go(lease)
             _remove(folder)
             return None
-        _open.add(lease)
         return Entry(images, rows, labels, broken, lease)
 
     def build(self, key: str, size: int, fill: Callable[[Path], None], *, keep: frozenset[str] = frozenset()) -> None:
@@ -134,15 +146,14 @@ class ShardCache:
         with _locked(self.root / ".lock"):
             self._make_room(size, keep)
             folder.mkdir()
-            mark = (folder / "reserved").open("w")
-            mark.write(str(size))
-            mark.flush()
+            mark = _hold(folder / "reserved", os.O_RDWR | os.O_CREAT)
+            os.write(mark, str(size).encode())
             if fcntl is not None:
                 fcntl.flock(mark, fcntl.LOCK_EX)  # held until it is published, or its builder is dead
         try:
             yield folder
         finally:
-            mark.close()
+            _let_go(mark)
             shutil.rmtree(folder, ignore_errors=True)
 
     def _make_room(self, size: int, keep: frozenset[str]) -> None:
@@ -166,13 +177,13 @@ class ShardCache:
     def _reservation(self, folder: Path) -> int:
         """What an entry that is being made will take; one whose builder is dead goes, and takes nothing."""
         try:
-            with (folder / "reserved").open() as mark:
-                if fcntl is None:
-                    dead = time.time() - folder.stat().st_mtime > 3600
-                else:
-                    dead = _try(mark)
+            mark = _hold(folder / "reserved")
+            try:
+                dead = time.time() - folder.stat().st_mtime > 3600 if fcntl is None else _try(mark)
                 if not dead:
-                    return int(mark.read() or 0)
+                    return int(os.read(mark, 32) or 0)
+            finally:
+                _let_go(mark)
         except FileNotFoundError:  # finished, and renamed in a moment
             return sum(file.stat().st_size for file in folder.iterdir())
         shutil.rmtree(folder, ignore_errors=True)
@@ -182,22 +193,25 @@ class ShardCache:
 def _remove(folder: Path) -> bool:
     """Remove an entry unless someone reads it."""
     try:
-        with (folder / "images.npy").open("rb") as images:
+        images = _hold(folder / "images.npy")
+        try:
             if fcntl is not None and not _try(images):
                 return False
             # Under another name first, so that no one opens half of it.
             old = folder.with_name(f".old-{folder.name}-{uuid.uuid4().hex[:8]}")
             folder.rename(old)
+        finally:
+            _let_go(images)
     except OSError:
         return False
     shutil.rmtree(old, ignore_errors=True)
     return True
 
 
-def _try(stream: IO[bytes] | IO[str]) -> bool:
+def _try(number: int) -> bool:
     """Lock a file for oneself, if no one else has."""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
@@ -206,11 +220,14 @@ def _try(stream: IO[bytes] | IO[str]) -> bool:
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Hold a lock among the processes, and the threads, of this machine."""
-    with file.open("w") as stream:
+    number = _hold(file, os.O_RDWR | os.O_CREAT)
+    try:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # some network file systems have none to give
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                fcntl.flock(number, fcntl.LOCK_EX)
         yield
+    finally:
+        _let_go(number)
 
 
 def _gigabytes(size: int) -> str:

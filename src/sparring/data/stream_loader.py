@@ -33,7 +33,7 @@ from sparring.data import remote
 from sparring.data.convert import convert
 from sparring.data.decode import Fit
 from sparring.data.pool import can_fork
-from sparring.data.stream_cache import Entry, NoRoom, ShardCache, forget_leases
+from sparring.data.stream_cache import Entry, NoRoom, ShardCache
 from sparring.data.stream_index import Index, Shard
 from sparring.data.webdataset import TarSamples, read_samples
 from sparring.errors import UserError
@@ -246,7 +246,6 @@ def _live(reading: Reading, cache: ShardCache, workers: int, pipe: Connection, t
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     theirs.close()
-    forget_leases()
 
     def watch() -> None:
         while os.getppid() == parent:
