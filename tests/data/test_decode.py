@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparring.data.decode import MAX_PIXELS, channels, decode, fit, probe
+from sparring.data.decode import MAX_PIXELS, channels, decode, fit, probe, quiet
 from sparring.data.source import BrokenSample
 
 RNG = np.random.default_rng(0)
@@ -220,3 +222,33 @@ def test_lost_alpha_is_laid_over_black() -> None:
     assert channels(pixel, 3).max() == 0
     pixel[..., 3] = 255
     assert channels(pixel, 3).tolist() == [[[200, 100, 50]]]
+
+
+def _enter_quiet() -> None:
+    with quiet:
+        pass
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system forks no processes")
+def test_a_process_forked_while_a_thread_switches_warnings_can_switch_them_too() -> None:
+    over = threading.Event()
+
+    def switch() -> None:
+        while not over.is_set():
+            _enter_quiet()
+
+    threads = [threading.Thread(target=switch) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(12):
+            process = multiprocessing.get_context("fork").Process(target=_enter_quiet)
+            process.start()
+            process.join(5)
+            if hung := process.is_alive():
+                process.kill()
+            assert not hung
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
