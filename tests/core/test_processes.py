@@ -1,4 +1,4 @@
-"""Means over processes, as one of two sees them; tests/training/test_processes.py lets real ones meet."""
+"""Means over processes, as one of two sees them; tests/training/test_many_processes.py lets real ones meet."""
 
 from __future__ import annotations
 

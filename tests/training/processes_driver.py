@@ -1,4 +1,4 @@
-"""Plays trainings on several processes each, one after the other. Run by test_processes.py.
+"""Plays trainings on several processes each, one after the other. Run by test_many_processes.py.
 
     python processes_driver.py JOBS
 
