@@ -33,8 +33,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from sparring.api import resolve
 from sparring.core.adversarial import AdversarialGame
@@ -300,9 +301,23 @@ def timed(play: Play, count: int) -> float:
 
 def count_flops(trainer: Trainer) -> float:
     """Floating-point operations of a step, in matrix products and convolutions."""
-    with FlopCounterMode(display=False) as counter:
+    with Counter() as counter:
         trainer.play_step()
-    return float(counter.get_total_flops())
+    return counter.flops
+
+
+class Counter(TorchDispatchMode):
+    """What torch.utils.flop_counter counts, without its bookkeeping by module, which penalties' gradients break."""
+
+    flops = 0.0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by PyTorch for each of its operations."""
+        result = function(*args, **(kwargs or {}))
+        count = flop_registry.get(function.overloadpacket)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def gemm_peak(precision: str) -> float:

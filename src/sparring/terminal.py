@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
     from sparring.metrics.figure import Figure
 
 
+def speaks() -> bool:
+    """Whether this process is the one of a training that speaks: the first of those that any launcher has started."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
 def show_training(result: Any, as_json: bool) -> None:
     """What a training did, and what to do next."""
+    if not speaks():
+        return
     if as_json:
         print_json(result.plain())
     elif result.run is None:

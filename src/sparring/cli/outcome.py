@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from sparring.errors import Interrupted, UserError
-from sparring.terminal import tell
+from sparring.terminal import speaks, tell
 
 # What the system refuses because of the path that the user gave, or for want of room.
 MENDABLE = {
@@ -60,7 +60,7 @@ def _usage_error(error: Exception) -> NoReturn:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    if message and os.environ.get("LOCAL_RANK", "0") == "0":  # what is wrong for one process is so for its helpers
+    if message and speaks():  # what is wrong for one process is so for its helpers
         tell(message)
     sys.stdout.flush()
     # Not sys.exit: a worker of a multi-process run must not wait here for processes that have already gone.
