@@ -181,9 +181,7 @@ PAPERS: dict[str, dict[str, Any]] = {
     "acgan": {"loss": "non_saturating", "optimizer": ADAM},
     "infogan": {"loss": "non_saturating", "latent": 62, "generator_lr": 1e-3, "optimizer": ADAM},
     "default": {
-        "loss": "relativistic_pairing", "networks": "resnet",
-        # The interval is ours: benchmarks/quality/NOTES.md.
-        "penalties": {"r1": {"weight": 1.0, "every": 4}, "r2": {"weight": 1.0, "every": 4}},
+        "loss": "relativistic_pairing", "penalties": {"r1": {"weight": 1.0}, "r2": {"weight": 1.0}}, "networks": "resnet",
     },
     "multires": {"networks": "multires"},
     "aae": {"turns": (1, 1)},
