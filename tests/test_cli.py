@@ -234,10 +234,17 @@ def test_resume_refuses_fewer_steps_than_were_played(plain: Path) -> None:
     assert "already at step 2" in sparring("resume", plain, "--steps", 1, *CPU).error
 
 
-def test_resume_refuses_another_number_of_processes(plain: Path) -> None:
+def test_resume_refuses_another_number_of_processes_where_each_has_noise_of_its_own(here: Path) -> None:
+    assert train("gan", here / "run", "--set", "train.shared_noise=false").code == 0
+    (file,) = (here / "run" / "checkpoints").glob("step-*2/state.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "world": 2}))
+    assert "trained by 2 processes" in sparring("resume", "run", "--devices", 1, "--steps", 3, *CPU).error
+
+
+def test_resume_names_what_a_checkpoint_lacks(plain: Path) -> None:
     file = plain / "checkpoints" / "step-00000002" / "state.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "world": 2}))
-    assert "trained by 2 processes" in sparring("resume", plain, "--devices", 1, "--steps", 3, *CPU).error
+    assert "noise.safetensors cannot be read" in sparring("resume", plain, "--devices", 1, "--steps", 3, *CPU).error
 
 
 def test_resume_refuses_changed_data(here: Path) -> None:

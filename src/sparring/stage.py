@@ -111,7 +111,8 @@ def play(
     if run is None:
         return rehearse(trainer)
     if resume_from:
-        trainer.load(resume_from)
+        with readable():
+            trainer.load(resume_from)
     # Only now, when nothing is left that the user must mend: a run folder that cannot be trained is in the way.
     if engine.main and resume_from:
         run.write_recipe(recipe)
