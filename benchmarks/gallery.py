@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+
+from sparring.host import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "gallery"
@@ -201,15 +202,6 @@ def batch(facts: dict[str, object]) -> str:
         (ROOT / "runs" / "gallery" / f"{facts['exhibit']}-{facts['set']}" / "recipe.yaml").read_text()
     )
     return str(recipe["train"]["batch_size"])
-
-
-def processor() -> str:
-    """What kind of machine this is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import shutil
 import statistics
 import sys
@@ -40,6 +39,7 @@ import torch
 import sparring
 from sparring.domains.vector.mixtures import MIXTURES
 from sparring.files import write_json
+from sparring.host import processor
 from sparring.metrics.modes import mode_coverage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,15 +190,6 @@ def spread(values: Sequence[float], worst: type[min] | type[max], digits: int) -
     """Mean ± standard error [worst]."""
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.{digits}f}±{error:.{digits}f} [{worst(values):.{digits}f}]"
-
-
-def processor() -> str:
-    """What kind of machine this is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import argparse
 import hashlib
 import io
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -40,6 +39,7 @@ import sparring
 from sparring.data.arrays import open_idx
 from sparring.errors import UserError
 from sparring.files import write_json, write_whole
+from sparring.host import processor
 from sparring.run import Run
 from sparring.training.checkpoint import list_checkpoints
 
@@ -265,15 +265,6 @@ def images(mnist: Path, name: str) -> Tensor:
 def labels(mnist: Path, name: str) -> Tensor:
     """Which digits they are, (N,)."""
     return torch.tensor([int(label) for label in open_idx(str(mnist / name), mnist / name).labels])
-
-
-def processor() -> str:
-    """What kind of machine this is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

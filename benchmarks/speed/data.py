@@ -20,7 +20,6 @@ import argparse
 import gzip
 import io
 import os
-import platform
 import resource
 import shutil
 import tempfile
@@ -44,6 +43,7 @@ from sparring.core.game import Batch
 from sparring.data.ahead import Foreseen, MappedRows
 from sparring.data.sampling import Sampler
 from sparring.domains.image.data import ImageData, ImageOptions, open_images
+from sparring.host import cores, processor
 from sparring.recipe import load_recipe
 from sparring.training.engine import Engine, seed_everything
 from sparring.training.trainer import Trainer
@@ -293,12 +293,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
 
 def machine() -> str:
     """What the figures hold for, in a line."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return (
-        f"{names[0] if names else platform.processor() or platform.machine()}, {usable} cores usable, "
+        f"{processor()}, {cores()} cores usable, "
         f"{torch.get_num_threads()} threads; torch {torch.__version__}; load before: {load}"
     )
 

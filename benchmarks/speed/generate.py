@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import shutil
 import tempfile
@@ -32,6 +31,7 @@ from PIL import Image
 from sparring.api import resolve
 from sparring.core.game import DataSpec
 from sparring.domains import open_domain
+from sparring.host import cores, processor
 from sparring.recipe import load_recipe
 from sparring.trained import Trained
 from sparring.training.engine import seed_everything
@@ -131,13 +131,10 @@ def timed(work: Callable[[int], object], count: int) -> tuple[float, float]:
 
 def machine(device: str) -> str:
     """What the figures hold for, in a line."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return (
-        f"{names[0] if names else platform.processor() or platform.machine()}, {usable} cores usable, "
+        f"{processor()}, {cores()} cores usable, "
         f"{torch.get_num_threads()} threads{gpu}; torch {torch.__version__}; load before: {load}"
     )
 

@@ -13,13 +13,10 @@ On a machine that others use, trust the CPU seconds of OMP_NUM_THREADS=1.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import scipy
@@ -31,6 +28,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from sparring.host import cores, processor
 from sparring.metrics.frechet import frechet_distance, frechet_infinity
 from sparring.metrics.inception_score import inception_score
 from sparring.metrics.kernel import kernel_distance, mmd
@@ -149,11 +147,8 @@ def torchmetrics_is(logits: Tensor) -> float:
 
 def machine() -> str:
     """What the figures hold for, in a line."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{names[0] if names else platform.processor() or platform.machine()}, {usable} cores usable, "
+        f"{processor()}, {cores()} cores usable, "
         f"{torch.get_num_threads()} threads; torch {torch.__version__}, scipy {scipy.__version__}, "
         f"torchmetrics {torchmetrics.__version__}"
     )
