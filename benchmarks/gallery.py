@@ -121,6 +121,8 @@ def train(exhibit: Exhibit, name: str, source: str, threads: int) -> None:
         str(steps),
         "--seed",
         "0",
+        "--precision",
+        "bf16" if name == "mnist" else "32",
         "--json",
     ]
     verb = (
