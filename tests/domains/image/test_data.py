@@ -136,3 +136,9 @@ def test_wrong_options_are_explained(options: dict[str, object], message: str) -
 def test_a_wrong_path_is_a_user_error() -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         open_images(ImageOptions(source="no/such/folder"))
+
+
+def test_images_are_placed_in_memory_once() -> None:
+    data = open_images(ImageOptions(source="digits")).to(torch.device("cpu"))
+    placed = data._images
+    assert data.to(torch.device("cpu"))._images is placed
