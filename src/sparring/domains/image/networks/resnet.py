@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.nn.basis import DiscriminativeBasis, GenerativeBasis
-from sparring.nn.condition import Condition, Head, append_label, required
+from sparring.nn.condition import Condition, Head, append_label, embed
 from sparring.nn.discriminator import Discriminator
 from sparring.nn.layers import Dropout, doubling, require_dropout, require_positive
 from sparring.nn.resample import Size, fold, folded, ladder, resize, unfold
@@ -33,7 +33,6 @@ class ResnetGenerator(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(width=width, max_width=max_width, blocks=blocks, patch=patch)
-        self.classes = classes
         self.size = (shape[1], shape[2])
         self.patch = patch or usual_patch(self.size)
         sizes = ladder(*folded(self.size, self.patch))
@@ -59,7 +58,7 @@ class ResnetGenerator(nn.Module):
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         if self.embedding is not None:
-            latent = torch.cat([latent, self.embedding(required(label, self.classes))], dim=1)
+            latent = torch.cat([latent, embed(self.embedding, label)], dim=1)
         return unfold(self.to_image(self.stages(self.basis(latent))), self.patch, self.size)
 
 
