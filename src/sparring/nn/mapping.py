@@ -1,0 +1,102 @@
+"""From latents to the codes that steer a style-based generator (Karras et al. 2019, sec. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from sparring.core import processes
+from sparring.errors import UserError
+from sparring.nn.condition import embed
+from sparring.nn.equalised import EqualisedLinear, leaky
+
+Truncation = float | Sequence[float] | Tensor
+
+
+class PixelNorm(nn.Module):
+    """Each position's vector of channels divided by its root mean square (Karras et al. 2018, sec. 4.2): (N, C, …)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pixel_norm(x)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """Divide x by √(mean of x² over dimension 1): (N, C, …)."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+class MappingNetwork(nn.Module):
+    """Latents (N, latent), labels (N,) or (N, K) → codes (N, width).
+
+    Latent and embedded label are normalised and go side by side through fully connected layers that learn 100 times
+    slower than the rest (Karras et al. 2020; labels: StyleGAN2-ADA, Karras et al. 2020b, appendix).
+
+    latent: 0 for a network that maps labels alone, as its conditional discriminator has. lr_multiplier: of all layers.
+    mean_code: where codes lie on average, (width,), a buffer that follows them in training: `truncate` pulls towards it.
+        decay: how much of itself it keeps at each batch. None: the mean is not followed, and there is no such buffer.
+    Raises UserError where there is neither a latent nor a label to map.
+    """
+
+    mean_code: Tensor
+
+    def __init__(
+        self, latent: int, classes: int, width: int,
+        *, layers: int = 8, lr_multiplier: float = 0.01, decay: float | None = 0.998,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        inputs = latent + (width if classes else 0)
+        if not inputs:
+            raise UserError("a mapping network needs a latent or labels to map: model.latent is 0")
+        self.latent, self.width, self.decay = latent, width, decay
+        self.embedding = nn.Embedding(classes, width) if classes else None
+        sizes = [inputs, *[width] * layers]
+        self.layers = nn.ModuleList(
+            EqualisedLinear(before, after, lr_multiplier=lr_multiplier) for before, after in pairwise(sizes)
+        )
+        if decay is not None:
+            self.register_buffer("mean_code", torch.zeros(width))
+        self.initialize_own()
+
+    def initialize_own(self) -> None:
+        """A recipe's initialiser leaves modules with this method alone."""
+        for layer in self.layers:
+            layer.reset_parameters()  # type: ignore[operator]
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight)
+
+    def forward(self, latent: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        x = [] if latent is None or not self.latent else [pixel_norm(latent)]
+        if self.embedding is not None:
+            x.append(pixel_norm(embed(self.embedding, label)))
+        code = torch.cat(x, dim=1)
+        for layer in self.layers:
+            code = leaky(layer(code))
+        if self.training and self.decay is not None:
+            self.follow(code.detach(), self.decay)
+        return code
+
+    @torch.no_grad()
+    def follow(self, codes: Tensor, decay: float) -> None:
+        """Move the mean towards that of these codes, of all processes."""
+        mean = processes.mean(codes.float().mean(dim=0))
+        self.mean_code.lerp_(mean.to(self.mean_code.dtype), 1 - decay)
+
+
+def truncate(codes: Tensor, mean: Tensor, truncation: Truncation, *, cutoff: int | None = None) -> Tensor:
+    """Codes (N, layers, width) pulled towards their mean (width,): w̄ + ψ·(w − w̄) (Karras et al. 2019, appendix B).
+
+    truncation: ψ, a number or one for each layer. 1 leaves the codes alone, 0 gives the mean, negative ones the opposite.
+    cutoff: only so many layers, from the coarsest, are pulled.
+    Raises UserError where there are not as many numbers as layers.
+    """
+    layers = codes.shape[1]
+    psi = torch.as_tensor(truncation, dtype=codes.dtype, device=codes.device)
+    if psi.ndim and psi.shape != (layers,):
+        raise UserError(f"truncation: give one number, or one for each of the {layers} layers, not {psi.numel()}")
+    psi = psi.expand(layers)
+    if cutoff is not None:
+        psi = torch.where(torch.arange(layers, device=codes.device) < cutoff, psi, 1.0)
+    return mean.lerp(codes, psi[:, None]) if bool((psi != 1).any()) else codes
