@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core import processes
-from sparring.core.adversarial import has_batch_norm
+from sparring.core.adversarial import mixes_samples
 from sparring.core.processes import Group
 from sparring.nn.batch_norm import WholeBatchNorm, synchronise_batch_norm
 
@@ -41,7 +41,7 @@ def test_layers_keep_their_names_and_are_still_seen_as_batch_norm() -> None:
     held, before = module[1], {name: value.clone() for name, value in module.state_dict().items()}
     synchronise_batch_norm(module)
     assert module[1] is held and isinstance(module[1], WholeBatchNorm) and isinstance(module[4], WholeBatchNorm)
-    assert has_batch_norm(module)
+    assert mixes_samples(module)
     assert list(module.state_dict()) == list(before)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sparring.core.adversarial import has_batch_norm
+from sparring.core.adversarial import mixes_samples
 from sparring.errors import UserError
 from sparring.nn.attention import MultiHeadAttention, maps, position_code, tokens
 from sparring.nn.basis import DiscriminativeBasis, GenerativeBasis
@@ -83,8 +83,8 @@ def test_only_batch_norm_mixes_samples(norm: str) -> None:
     layer = norm_layer(norm, 12)  # type: ignore[arg-type]
     a, b = torch.randn(2, 12, 5, 5), torch.randn(3, 12, 5, 5)
     assert layer(torch.cat([a, b])).allclose(torch.cat([layer(a), layer(b)]), atol=1e-6)
-    assert not has_batch_norm(layer)
-    assert has_batch_norm(nn.Sequential(norm_layer("batch", 12)))
+    assert not mixes_samples(layer)
+    assert mixes_samples(nn.Sequential(norm_layer("batch", 12)))
 
 
 def test_label_joins_vectors_as_one_hot_and_maps_as_planes() -> None:

@@ -88,7 +88,7 @@ class AdversarialGame(Game):
         self.classes = tuple(label_weights or ())
         self.conditional = len(self.classes) > 0
         # Statistics of a joint batch are not those of its halves: batch norm must see real and fake apart.
-        self.joint = not has_batch_norm(discriminator)
+        self.joint = not mixes_samples(discriminator)
         # The data says this anew whenever a game is built: a fine-tuned run must not inherit it.
         frequencies = torch.tensor([*(label_weights or {}).values()], dtype=torch.float32)
         self.register_buffer("label_weights", frequencies, persistent=False)
@@ -259,6 +259,12 @@ def standing(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     return {"real_logit": real_mean, "fake_logit": fake_mean, "accuracy": accuracy}
 
 
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a sample's output depends on the other samples of its batch."""
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+def mixes_samples(module: nn.Module) -> bool:
+    """Whether a sample's output depends on the other samples of its batch.
+
+    It does where there is a batch norm, or a layer that says so of itself by an attribute `mixes_samples`.
+    """
+    return any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) or getattr(part, "mixes_samples", False)
+        for part in module.modules()
+    )

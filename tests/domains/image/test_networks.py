@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparring.core.adversarial import has_batch_norm
+from sparring.core.adversarial import mixes_samples
 from sparring.core.initialize import initialize
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.errors import UserError
@@ -197,7 +197,7 @@ def test_gradient_penalty_has_the_gradient_that_finite_differences_find(
 @each_network
 def test_samples_do_not_see_each_other_without_batch_norm(case: str, discriminator: Build) -> None:
     D = discriminator(case, (1, 12, 9), 5)
-    assert not has_batch_norm(D)
+    assert not mixes_samples(D)
     a, b = torch.randn(2, 1, 12, 9), torch.randn(3, 1, 12, 9)
     apart = torch.cat([D(a, labels(2, 5)), D(b, labels(3, 5))])
     together = D(torch.cat([a, b]), torch.tensor([0, 1, 0, 1, 2]))
@@ -209,7 +209,7 @@ def test_dcgan_takes_every_norm_and_only_batch_norm_joins_samples(norm: str, dis
     D = discriminator("dcgan", (1, 12, 9), norm=norm)
     a, b = torch.randn(2, 1, 12, 9), torch.randn(3, 1, 12, 9)
     assert D(torch.cat([a, b])).allclose(torch.cat([D(a), D(b)]), atol=1e-5)
-    assert has_batch_norm(discriminator("dcgan", (1, 12, 9), norm="batch"))
+    assert mixes_samples(discriminator("dcgan", (1, 12, 9), norm="batch"))
 
 
 @pytest.mark.parametrize("name", DISCRIMINATORS)
