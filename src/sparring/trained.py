@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparring.core.codes import pull_to_mean
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.domains import Domain, open_domain
 from sparring.errors import UserError, nearest
@@ -22,6 +24,8 @@ from sparring.training.settings import HALVES
 
 DRAWN = 256
 """Samples whose latents are drawn at a time, whatever the size of a forward pass: so a seed means the same samples."""
+Label = str | int | Mapping[str, float] | None
+"""A class's name or number, or the shares of a mixture of classes."""
 CPU_BATCH = 64  # of a forward pass on a CPU: activations of more leave its caches (1.1 to 1.9 times the time)
 
 
@@ -41,42 +45,130 @@ class Trained:
         count: int,
         *,
         seed: int = 0,
-        label: str | int | None = None,
+        label: Label = None,
+        truncation: float = 1.0,
+        truncation_layers: int | None = None,
         batch_size: int = DRAWN,
         precision: str = "32",
     ) -> Iterator[Batch]:
         """Draw `count` samples in batches; the same seed draws the same samples, whatever the batch size.
 
-        label: a class name or number for all of them. batch_size: samples of a batch and, at most, of a forward pass; from
-        1 to 256, and batches do not run across multiples of 256. precision: of forward passes, 32, bf16 or 16.
-        Raises UserError for an unknown label, for one where the game has none, or for a batch size or precision that
-        cannot be.
+        label: a class name or number for all of them, or the shares of a mixture, {name: share}. truncation: 1 draws as in
+        training, less gives up variety for typical samples; truncation_layers: in so many of the first layers alone, for
+        style-based generators. batch_size: samples of a batch and, at most, of a forward pass; from 1 to 256, and batches
+        do not run across multiples of 256. precision: of forward passes, 32, bf16 or 16.
+        Raises UserError for an unknown label, for one where the game has none, for a truncation that the generator does
+        not have, or for a batch size or precision that cannot be.
         """
+        passes = self._passes(batch_size, precision)
+        if truncation == 1 and not self.game.has_codes:
+            return self._draw(count, seed, self.condition(label), batch_size, passes)
+        return self._render(self._draw_codes(count, seed, label, truncation, truncation_layers), batch_size, passes)
+
+    def codes(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        label: Label = None,
+        truncation: float = 1.0,
+        truncation_layers: int | None = None,
+    ) -> Batch:
+        """What `generate` makes its samples from: `code` (count, L), for style-based generators (count, layers, W).
+
+        Beside it `label`, where the game is conditional. Arguments and errors as `generate`; UserError for a game that
+        draws without codes.
+        """
+        pieces = [*self._draw_codes(count, seed, label, truncation, truncation_layers)]
+        return Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
+
+    def render(self, codes: Batch, *, batch_size: int = DRAWN, precision: str = "32") -> Batch:
+        """The samples of `codes`, as `data`, in passes of at most `batch_size`; what is drawn at random stays the same.
+
+        Codes may be edited and mixed on the way from `codes`. Raises UserError as `generate`.
+        """
+        self.require_codes()
+        passes = self._passes(batch_size, precision)
+        pieces = [*self._render(iter([codes]), codes.count, passes)]
+        return Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
+
+    def require_codes(self) -> None:
+        """Raise UserError for a game that draws its samples without codes."""
+        if not self.game.has_codes:
+            raise UserError(
+                f"recipe {self.recipe.name!r}: its game {type(self.game).__name__} draws its samples without codes, so they "
+                "cannot be steered; a game of your own has `draw_codes` and `render` in place of `generate`"
+            )
+
+    def _passes(self, batch_size: int, precision: str) -> Passes:
+        """How forward passes are made. Raises UserError."""
         if not 1 <= batch_size <= DRAWN:
             raise UserError(
                 f"a batch size of {batch_size} cannot be: samples are drawn by {DRAWN}, so say 1 to {DRAWN}"
             )
         if precision != "32" and precision not in HALVES:
             raise UserError(f"unknown precision {precision!r} of drawing; there are 32, {', '.join(HALVES)}")
-        passed = min(batch_size, CPU_BATCH) if self.game.device.type == "cpu" else batch_size
-        return self._draw(count, seed, self.label(label), batch_size, passed, HALVES.get(precision))
+        size = min(batch_size, CPU_BATCH) if self.game.device.type == "cpu" else batch_size
+        return Passes(size, HALVES.get(precision))
 
     def _draw(
-        self, count: int, seed: int, condition: int | None, batch_size: int, passed: int, half: torch.dtype | None
+        self, count: int, seed: int, condition: Tensor | None, batch_size: int, passes: Passes
     ) -> Iterator[Batch]:
-        device = self.game.device
-        rng = torch.Generator(device).manual_seed(seed)
-        for start in range(0, count, DRAWN):
-            drawn = min(DRAWN, count - start)
-            labels = None if condition is None else torch.full((drawn,), condition, dtype=torch.long)
-            with (
-                torch.no_grad(),
-                nullcontext() if half is None else torch.autocast(device.type, half),
-                passing(self.game.averaged().values(), drawn, passed),
-            ):
+        """Samples of a game that has no codes."""
+        rng = torch.Generator(self.game.device).manual_seed(seed)
+        for drawn in _portions(count):
+            labels = None if condition is None else condition.expand(drawn, *condition.shape)
+            with passes.precision(self.game.device), passing(self.game.averaged().values(), drawn, passes.size):
                 batch = self.game.generate(drawn, condition=labels, rng=rng)
-            for first in range(0, drawn, batch_size):
-                yield Batch({name: value[first : first + batch_size] for name, value in batch.items()})
+            yield from _parts(batch, batch_size)
+
+    def _draw_codes(
+        self, count: int, seed: int, label: Label, truncation: float, truncation_layers: int | None
+    ) -> Iterator[Batch]:
+        """The codes of `count` samples, as many at a time as are drawn together."""
+        self.require_codes()
+        condition = self.condition(label)
+        mean = getattr(getattr(self.game, "generator", None), "mean_code", None)
+        if truncation_layers is not None and mean is None:
+            raise UserError(
+                f"recipe {self.recipe.name!r}: its generator has no styles, so truncation is of the whole latent: "
+                "leave --truncation-layers out"
+            )
+        return self._drawn_codes(count, seed, condition, truncation, truncation_layers)
+
+    def _drawn_codes(
+        self, count: int, seed: int, condition: Tensor | None, truncation: float, layers: int | None
+    ) -> Iterator[Batch]:
+        rng = torch.Generator(self.game.device).manual_seed(seed)
+        for drawn in _portions(count):
+            labels = None if condition is None else condition.expand(drawn, *condition.shape)
+            with torch.no_grad():
+                if layers is None:
+                    yield self.game.draw_codes(drawn, condition=labels, rng=rng, truncation=truncation)
+                    continue
+                codes = self.game.draw_codes(drawn, condition=labels, rng=rng)
+                mean: Tensor = self.game.generator.mean_code  # type: ignore[union-attr,assignment]
+                yield Batch({**codes, "code": pull_to_mean(codes["code"], mean, truncation, layers)})
+
+    def _render(self, pieces: Iterator[Batch], batch_size: int, passes: Passes) -> Iterator[Batch]:
+        """The samples of codes, in batches."""
+        for codes in pieces:
+            with passes.precision(self.game.device):
+                made = [self.game.render(part) for part in _parts(codes, passes.size)]
+            whole = {name: torch.cat([each[name] for each in made]) for name in made[0]}
+            yield from _parts(Batch(whole), batch_size)
+
+    def condition(self, label: Label) -> Tensor | None:
+        """What a game takes as one sample's condition: a class's number, (), or a mixture's shares, (K,). Raises UserError."""
+        if not isinstance(label, Mapping):
+            number = self.label(label)
+            return None if number is None else torch.tensor(number)
+        if not label or not all(math.isfinite(share) for share in label.values()):
+            raise UserError(f"a mixture of classes is a share for each, like cat: 0.5, dog: 0.5, not {dict(label)}")
+        shares = torch.zeros(len(self.game.conditions))
+        for name, share in label.items():
+            shares[self.label(name) or 0] += share
+        return shares
 
     def label(self, label: str | int | None) -> int | None:
         """A class's number from its name or number."""
@@ -90,6 +182,32 @@ class Trained:
         if str(label) in names:
             return list(names).index(str(label))
         raise UserError(f"unknown label {label!r}{nearest(str(label), names)}; there are {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes: of so many samples at most, and in half precision where one is named."""
+
+    size: int
+    half: torch.dtype | None
+
+    @contextmanager
+    def precision(self, device: torch.device) -> Iterator[None]:
+        """Inside, no gradients, and autocast where it is wanted."""
+        with torch.no_grad(), nullcontext() if self.half is None else torch.autocast(device.type, self.half):
+            yield
+
+
+def _parts(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch in pieces of at most `size` samples."""
+    for first in range(0, batch.count, size):
+        yield Batch({name: value[first : first + size] for name, value in batch.items()})
+
+
+def _portions(count: int) -> Iterator[int]:
+    """How many samples are drawn at a time."""
+    for start in range(0, count, DRAWN):
+        yield min(DRAWN, count - start)
 
 
 @contextmanager

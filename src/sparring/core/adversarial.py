@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core import chance, processes
+from sparring.core.codes import truncate_latents
 from sparring.core.exportable import Choice, Exportable, Input, Noise
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.losses import bind, flip_labels, resolve_loss
@@ -218,18 +219,35 @@ class AdversarialGame(Game):
 
     def sample(self, count: int, label: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
         """Draw from the generator."""
-        return self.generator(self.noise(count, rng), label)
+        return self.decode(self.noise(count, rng), label)
+
+    def decode(self, code: Tensor, label: Tensor | None) -> Tensor:
+        """Samples of codes (N, L), in the units that the discriminator sees."""
+        return self.generator(code, label)
 
     def draw_labels(self, count: int, rng: torch.Generator | None = None) -> Tensor:
         """Labels as often as the training data has them, (count,)."""
         return chance.choices(self.label_weights, count, rng)
 
-    def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
+    def draw_codes(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        rng: torch.Generator | None = None,
+        truncation: float = 1.0,
+    ) -> Batch:
+        """Latents as `code`, and their `label` where the game is conditional; truncated as BigGAN's."""
+        codes = Batch()
+        if self.conditional:
+            codes["label"] = self.draw_labels(count, rng) if condition is None else condition.to(self.device)
+        codes["code"] = truncate_latents(self.noise(count, rng), truncation, self.latent_distribution)
+        return codes
+
+    def render(self, codes: Batch) -> Batch:
         """Samples as `data`, and their `label` where the game is conditional."""
-        if not self.conditional:
-            return Batch(data=self.sample(count, None, rng).float())
-        label = self.draw_labels(count, rng) if condition is None else condition.to(self.device)
-        return Batch(data=self.sample(count, label, rng).float(), label=label)
+        samples = Batch(data=self.decode(codes["code"], self.label(codes)).float())
+        return Batch({**samples, **{name: value for name, value in codes.items() if name != "code"}})
 
     def inputs(self) -> list[Input]:
         """What the generator is a function of."""

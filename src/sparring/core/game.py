@@ -146,12 +146,38 @@ class Game(nn.Module):
         """Called after a turn's optimiser step, without gradients: clip weights, fill replay buffers, …"""
 
     def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
-        """Draw `count` samples. Called in eval mode, without gradients.
+        """Draw `count` samples: codes, rendered. Called in eval mode, without gradients.
 
         condition: numbers (count,) into `conditions`, or None to draw them as the training data has them.
         rng: a generator on the game's device; None means torch's global one.
+        A game without codes overrides this method, and its samples cannot be steered.
+        """
+        return self.render(self.draw_codes(count, condition=condition, rng=rng))
+
+    def draw_codes(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        rng: torch.Generator | None = None,
+        truncation: float = 1.0,
+    ) -> Batch:
+        """Everything random of `count` samples: `code` (count, L), or (count, layers, W) for style-based generators.
+
+        Beside it `label`, where the game is conditional, and what else `render` needs; all have `count` rows.
+        condition: as for `generate`, or weights (count, K) of the K conditions. truncation: 1 draws as in training,
+        less draws what is more typical. Raises UserError for a truncation that cannot be.
         """
         raise NotImplementedError
+
+    def render(self, codes: Batch) -> Batch:
+        """The samples of codes, as `data`, and whatever else of `codes` goes with a sample. Draws nothing."""
+        raise NotImplementedError
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether samples are rendered codes: not where a game of its own draws in another way."""
+        return type(self).generate is Game.generate and type(self).draw_codes is not Game.draw_codes
 
     def exportable(self) -> Exportable | None:
         """The generator as a function of its inputs alone, on the modules of `averaged`; None where the game has none.

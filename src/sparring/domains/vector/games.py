@@ -111,16 +111,28 @@ class VectorGame(AdversarialGame):
         inner.memo = batch.memo  # what a turn leaves for the next is in standardised units as well
         return super().loss(turn, inner, step)
 
-    def sample(self, count: int, label: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
-        """Draw from the generator, in standardised units."""
-        return super().sample(count, label, rng) * (self.unit > 0)
+    def decode(self, code: Tensor, label: Tensor | None) -> Tensor:
+        """Samples of codes, in standardised units."""
+        return super().decode(code, label) * (self.unit > 0)
 
-    def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
-        """Samples as `data` (and `label`), in the data's own units; and `real`, rows of the data to show them beside."""
-        batch = super().generate(count, condition=condition, rng=rng)
-        batch["data"] = batch["data"] * self.unit + self.mean
+    def draw_codes(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        rng: torch.Generator | None = None,
+        truncation: float = 1.0,
+    ) -> Batch:
+        """Codes; and `real`, rows of the data to show the samples beside."""
+        codes = super().draw_codes(count, condition=condition, rng=rng, truncation=truncation)
         if len(self.shown):
-            batch["real"] = self.shown[chance.integers(0, len(self.shown), count, device=self.device, rng=rng)]
+            codes["real"] = self.shown[chance.integers(0, len(self.shown), count, device=self.device, rng=rng)]
+        return codes
+
+    def render(self, codes: Batch) -> Batch:
+        """Samples as `data` (and `label`), in the data's own units; and `real`."""
+        batch = super().render(codes)
+        batch["data"] = batch["data"] * self.unit + self.mean
         return batch
 
     def exportable(self) -> Exportable:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sparring.core import chance
 from sparring.core.adversarial import standing
+from sparring.core.codes import truncate_latents
 from sparring.core.exportable import Exportable, Noise
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.initialize import initialize
@@ -118,9 +119,21 @@ class AdversarialAutoencoder(Game):
                 prior = self.discriminator(chance.normal_like(codes))
         return Losses({"adversarial": self.adversarial.generator(prior, self.discriminator(codes))})
 
-    def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
-        """Decoded draws of the prior."""
-        return Batch(data=self.generator(chance.normal(count, self.latent, device=self.device, rng=rng)).float())
+    def draw_codes(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        rng: torch.Generator | None = None,
+        truncation: float = 1.0,
+    ) -> Batch:
+        """Draws of the prior."""
+        prior = chance.normal(count, self.latent, device=self.device, rng=rng)
+        return Batch(code=truncate_latents(prior, truncation, "normal"))
+
+    def render(self, codes: Batch) -> Batch:
+        """Codes, decoded."""
+        return Batch(data=self.generator(codes["code"]).float())
 
     def exportable(self) -> Exportable:
         """The decoder, of draws of the prior."""

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparring.core import chance
+from sparring.core.codes import truncate_latents
 from sparring.core.exportable import Choice, Exportable, Noise
 from sparring.core.game import Batch, DataSpec, Losses
 from sparring.domains.image.games.adversarial import ImageGame, ModelOptions, build, head, look_with_features
 from sparring.domains.image.networks import GENERATORS
+from sparring.nn.condition import as_vector
 
 
 class InformationOptions(ModelOptions):
@@ -71,12 +73,15 @@ class InformationGame(ImageGame):
         continuous = chance.uniform(count, self.information.continuous, device=self.device, rng=rng) * 2 - 1
         return category, continuous
 
+    def inputs_for(self, noise: Tensor, category: Tensor, continuous: Tensor) -> Tensor:
+        """What the generator is given: noise (N, L), then the category one-hot, or as weights (N, K), then the rest."""
+        return torch.cat([noise, as_vector(category, self.information.categories), continuous], dim=1)
+
     def sample_for(
         self, category: Tensor, continuous: Tensor, label: Tensor | None, rng: torch.Generator | None = None
     ) -> Tensor:
         """Samples whose latents hold these codes."""
-        code = functional.one_hot(category, self.information.categories).float()
-        return self.generator(torch.cat([self.noise(len(category), rng), code, continuous], dim=1), label)
+        return self.decode(self.inputs_for(self.noise(len(category), rng), category, continuous), label)
 
     def draw(self, batch: Batch) -> Tensor:
         """Fakes, whose codes are remembered for the loss."""
@@ -87,12 +92,27 @@ class InformationGame(ImageGame):
         """Samples with random codes."""
         return self.sample_for(*self.codes(count, None, rng), label, rng)
 
-    def generate(self, count: int, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
-        """Samples as `data`; without labels in the data, `condition` and the result's `label` are the categorical code."""
+    def draw_codes(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        rng: torch.Generator | None = None,
+        truncation: float = 1.0,
+    ) -> Batch:
+        """Noise and codes as one; without labels in the data, `condition` and `label` are the categorical code.
+
+        Truncation is the noise's alone: the codes are what the user steers by.
+        """
+        drawn = Batch()
+        chosen = None if condition is None else condition.to(self.device)
         if self.conditional:
-            return super().generate(count, condition=condition, rng=rng)
-        category, continuous = self.codes(count, None if condition is None else condition.to(self.device), rng)
-        return Batch(data=self.sample_for(category, continuous, None, rng).float(), label=category)
+            drawn["label"], chosen = (self.draw_labels(count, rng) if chosen is None else chosen), None
+        category, continuous = self.codes(count, chosen, rng)
+        drawn.setdefault("label", category)
+        noise = truncate_latents(self.noise(count, rng), truncation, self.latent_distribution)
+        drawn["code"] = self.inputs_for(noise, category, continuous)
+        return drawn
 
     def exportable(self) -> Exportable:
         """The generator, of its noise and its codes apart."""
