@@ -83,12 +83,13 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
 def spectral_norm(module: nn.Module, *, power_iterations: int = 1) -> nn.Module:
     """Divide every layer's weight by its largest singular value (SN-GAN, Miyato et al. 2018, eq. 8), in place.
 
-    Layers: convolutions, transposed convolutions, linear layers and embeddings; those already parametrised are left.
+    Layers: convolutions, transposed convolutions, linear layers and embeddings; those already parametrised are left,
+    and those whose class says `unbounded = True`.
     power_iterations: steps of the running estimate at each forward pass in train mode.
     Returns the same module.
     """
     for layer in list(module.modules()):
-        if isinstance(layer, WEIGHTED) and not is_parametrized(layer, "weight"):
+        if isinstance(layer, WEIGHTED) and not (is_parametrized(layer, "weight") or getattr(layer, "unbounded", False)):
             normalize_layer(layer, n_power_iterations=power_iterations)
     return module
 

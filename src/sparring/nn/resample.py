@@ -51,6 +51,11 @@ def resize(x: Tensor, size: Size) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
+def enlarge(x: Tensor, size: Size) -> Tensor:
+    """Maps (N, C, H, W) at a size at least as large, by repeating values. Differentiable twice."""
+    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=size, mode="nearest")
+
+
 def bounded(size: Size, limit: int) -> Size:
     """`size`, each side at most `limit`."""
     return min(size[0], limit), min(size[1], limit)
