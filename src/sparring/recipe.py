@@ -50,6 +50,8 @@ class Average(Section):
 
     half_life: float = pydantic.Field(0.0, ge=0, description="in samples; 0: no average")
     warmup: float = pydantic.Field(0.05, ge=0, description="the half-life never exceeds this share of the samples seen")
+    final_half_life: float | None = pydantic.Field(None, ge=0, description="reached after `over` steps; none: it stays")
+    over: int = pydantic.Field(0, ge=0, description="steps from the first half-life to the final one; 0: all steps")
 
 
 class Turns(Section):

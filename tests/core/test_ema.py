@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -60,6 +62,20 @@ def test_half_of_the_first_weights_is_left_after_one_half_life() -> None:
     for step in range(1, 11):
         average.update(100, 100 * step)
     assert float(average.tensors()["g.weight"]) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_half_life_rises_along_half_a_cosine_and_stays() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    average = Average({"g": layer}, half_life=0.0, warmup=0.0, final=1000.0, over=800.0)
+    expected = 0.0
+    for step in range(1, 13):
+        nn.init.constant_(layer.weight, step)
+        average.update(100, 100 * step)
+        share = min(1.0, 100 * (step - 1) / 800)
+        half_life = 1000.0 * (0.5 - 0.5 * math.cos(math.pi * share))
+        beta = 0.5 ** (100 / half_life) if half_life else 0.0
+        expected = beta * expected + (1 - beta) * step
+        assert float(average.tensors()["g.weight"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_buffers_are_followed_and_names_are_those_of_the_state_dict() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -387,6 +388,23 @@ def test_penalties_are_bound_with_their_options_in_order() -> None:
     torch.testing.assert_close(second.term(turn), penalties.r2(turn))
 
 
+@pytest.mark.parametrize(("over", "steps"), [(8, 100), (0, 8)])
+def test_a_weight_falls_along_half_a_cosine_and_stays(over: int, steps: int) -> None:
+    _, turn = played(Scalar)
+    lazy = bind_penalties({"r1": {"weight": 1.0, "final": 0.1, "over": over}}, steps=steps)
+    at = {step: (play_penalties(lazy, turn, step)["r1"] / penalties.r1(turn)).detach() for step in (0, 2, 4, 8, 50)}
+    quarter = 0.55 + 0.45 * math.cos(math.pi / 4)
+    assert {step: float(value) for step, value in at.items()} == pytest.approx(
+        {0: 1.0, 2: quarter, 4: 0.55, 8: 0.1, 50: 0.1}
+    )
+
+
+def test_a_weight_that_begins_at_zero_is_played_once_it_is_above() -> None:
+    _, turn = played(Scalar)
+    lazy = bind_penalties({"r1": {"weight": 0.0, "final": 1.0, "over": 4}})
+    assert [bool(play_penalties(lazy, turn, step)) for step in (0, 1, 4)] == [False, True, True]
+
+
 def test_penalty_of_weight_zero_is_off() -> None:
     _, turn = played(Scalar)
     (lazy,) = bind_penalties({"r1": {"weight": 0}})
@@ -405,6 +423,9 @@ def test_penalty_of_weight_zero_is_off() -> None:
         ({"r1": {"weight": 1, "every": 0}}, "at least 1 step"),
         ({"r1": {"weight": 1, "share": 0}}, "above 0 and at most 1"),
         ({"r1": {"weight": 1, "share": 1.5}}, "above 0 and at most 1"),
+        ({"r1": {"weight": 1, "final": -1}}, r"r1\.final: .* at least 0"),
+        ({"r1": {"weight": 1, "final": 0.1}}, r"give loss\.penalties\.r1\.over"),
+        ({"r1": {"weight": 1, "final": 0.1, "over": -2}}, "at least 1 step, or 0"),
         ({"r1": 5}, "give a mapping"),
         ({"r1_finite_difference": {"weight": 1, "sigma": 0}}, "above 0"),
     ],

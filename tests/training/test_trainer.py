@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -93,6 +94,38 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(make_trainer: Make, op
     assert_same(weights(whole), weights(second))
     assert_same(whole.average.tensors(), second.average.tensors())
     assert_same(state.weights(whole), state.weights(second))
+
+
+def test_a_run_resumed_in_the_middle_of_its_burn_in_equals_an_uninterrupted_one_bit_for_bit(make_trainer: Make) -> None:
+    keys = {
+        "train.optimizer": "{name: adam, lr: 0.001, betas: [0.0, 0.9], final_betas: [0.0, 0.99], over: 5}",
+        "train.schedule": "{name: cosine, final: 0.25, steps: 5}",
+        "train.ema": "{half_life: 0, final_half_life: 40, over: 5, warmup: 0}",
+    }
+    whole = make_trainer(keys, folder="whole")
+    whole.train()
+    group = whole.players["generator"].optimizer.param_groups[0]
+    assert group["betas"] == pytest.approx((0.0, 0.99)) and group["lr"] == pytest.approx(0.00025)
+
+    first = make_trainer(keys, folder="cut")
+    first.recipe = first.recipe.override(["train.steps=3"])
+    first.train()
+    second = make_trainer(keys, folder="cut")
+    checkpoint = newest_good(second.run.checkpoints, print)
+    assert checkpoint is not None and checkpoint.step == 3
+    second.load(checkpoint)
+    group = second.players["generator"].optimizer.param_groups[0]
+    assert group["betas"][1] == pytest.approx(0.945 - 0.045 * math.cos(math.pi * 2 / 5))  # of the last step played
+    second.train()
+    assert_same(weights(whole), weights(second))
+    assert_same(whole.average.tensors(), second.average.tensors())
+
+
+def test_scheduled_betas_outside_their_range_or_without_a_length_are_explained(make_trainer: Make) -> None:
+    with pytest.raises(UserError, match="at least 0 and below 1"):
+        make_trainer({"train.optimizer": "{name: adam, lr: 0.001, final_betas: [0.0, 1.0]}"})
+    with pytest.raises(UserError, match=r"give train\.ema\.over"):
+        make_trainer({"train.ema.final_half_life": 5, "train.steps": "null", "train.minutes": 1})
 
 
 def test_listening_and_sampling_leave_no_trace_in_the_training(make_trainer: Make) -> None:

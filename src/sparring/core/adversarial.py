@@ -85,7 +85,7 @@ class AdversarialGame(Game):
         self.steps = steps
         self.augment = augment
         self.adversarial = bind(loss.name, loss.options)
-        self.penalties = bind_penalties(loss.penalties)
+        self.penalties = bind_penalties(loss.penalties, steps=steps)
         self.classes = tuple(label_weights or ())
         self.conditional = len(self.classes) > 0
         # Statistics of a joint batch are not those of its halves: batch norm must see real and fake apart.

@@ -8,29 +8,42 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from sparring.core.schedules import anneal_cosine
 from sparring.errors import UserError
 
 
 class Average:
     """Averages of the parameters of `modules` over time; buffers are followed as they are.
 
-    half_life: in samples: after so many, a weight's share in the average has halved. 0: no average is kept, and every
-        method does nothing.
+    half_life: in samples: after so many, a weight's share in the average has halved. 0, also in the end: no average is
+        kept, and every method does nothing.
     warmup: the half-life never exceeds this share of the samples seen, so that the first weights are soon forgotten
         (StyleGAN2-ADA, Karras et al. 2020). 0: the full half-life from the start.
+    final, over: the half-life moves along half a cosine to `final`, reached after `over` samples (R3GAN, Huang et al.
+        2024); None: it stays as it is.
 
     The averages are in float32 (float64 where the parameters are), on the device on which the parameters are when
     the object is made. Names are those of `named_parameters` and `named_buffers`, which spectral norm changes
     consistently; buffers that no state dict holds are constants, and are left alone.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], half_life: float, warmup: float) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        half_life: float,
+        warmup: float,
+        *,
+        final: float | None = None,
+        over: float = 0,
+    ) -> None:
         self.half_life = half_life
         self.warmup = warmup
+        self.final = half_life if final is None else final
+        self.over = over
         # Where each live tensor is found, and not the tensor: `module.to()` replaces buffers.
         self._averaged: dict[str, tuple[nn.Module, str]] = {}
         self._followed: dict[str, tuple[nn.Module, str]] = {}
-        for name, module in modules.items() if half_life > 0 else ():
+        for name, module in modules.items() if max(half_life, self.final) > 0 else ():
             kept = module.state_dict(keep_vars=True).keys()
             for key, parameter in module.named_parameters():
                 places = self._averaged if parameter.is_floating_point() else self._followed
@@ -48,7 +61,9 @@ class Average:
         The average keeps β = ½^(batch / min(half_life, warmup · seen)) of itself.
         """
         if self._averages:
-            half_life = min(self.half_life, self.warmup * seen) if self.warmup else self.half_life
+            # The step that is over is that of the samples before it, as for all schedules.
+            half_life = anneal_cosine(self.half_life, self.final, seen - batch, self.over)
+            half_life = min(half_life, self.warmup * seen) if self.warmup else half_life
             beta = 0.5 ** (batch / max(half_life, 1e-8))
             torch._foreach_lerp_(self._averages, [_wide(value) for value in _live(self._averaged)], 1 - beta)
         if self._copies:

@@ -13,7 +13,7 @@ as the discriminator treats samples one by one: layers that mix them (batch norm
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from sparring.core import chance, processes
 from sparring.core.losses import keywords, refuse_unknown
 from sparring.core.passes import BOTH, GRADIENTS, Figure, Played, Side, Sides, precise
+from sparring.core.schedules import anneal_cosine, length
 from sparring.errors import UserError
 from sparring.options import choose, resolve
 
@@ -76,6 +77,15 @@ def dragan(played: Played, *, scale: float = 0.5, target: float = 1.0) -> Tensor
     return (_gradient_norms(played, real + noise) - target).square().mean()
 
 
+def drift(played: Played) -> Tensor:
+    """What keeps a critic from drifting away from zero (Karras et al. 2018, appendix A.1): E[D(x)²] at real samples.
+
+    The Wasserstein loss sees differences of logits only. Patches count as samples of their own. First order only.
+    """
+    logits = played.discriminate(played.real) if played.real_logits is None else played.real_logits
+    return precise(logits).square().mean()
+
+
 def consistency(played: Played, *, real: float = 1.0, fake: float = 1.0) -> Tensor:
     """Balanced consistency, bCR (Zhao et al. 2020, algorithm 1): E‖D(x) − D(T(x))‖² at real and at fake samples.
 
@@ -96,6 +106,24 @@ def consistency(played: Played, *, real: float = 1.0, fake: float = 1.0) -> Tens
     return total
 
 
+def lecam(played: Played, *, one_sided: bool = True) -> Tensor:
+    """LeCam (Tseng et al. 2021, eq. 5): E[(D(x) − α_F)²] + E[(D(G(z)) − α_R)²], α: running means of the other side's logits.
+
+    Against too few samples: logits of the two sides are held together. First order only.
+    one_sided: only where a logit is on its own side of the other's mean, as in the authors' code.
+    """
+    real, fake = (
+        precise(played.discriminate(played.samples(side)) if logits is None else logits)
+        for side, logits in (("real", played.real_logits), ("fake", played.fake_logits))
+    )
+    anchors = torch.stack([real.detach().mean(), fake.detach().mean()]) if played.anchors is None else played.anchors
+    real_anchor, fake_anchor = anchors.to(real.dtype)
+    above, below = real - fake_anchor, real_anchor - fake
+    if one_sided:
+        above, below = torch.relu(above), torch.relu(below)
+    return above.square().mean() + below.square().mean()
+
+
 PENALTIES: dict[str, Callable[..., Tensor]] = {
     "r1": r1,
     "r2": r2,
@@ -103,7 +131,9 @@ PENALTIES: dict[str, Callable[..., Tensor]] = {
     "r2_finite_difference": r2_finite_difference,
     "wgan_gp": wgan_gp,
     "dragan": dragan,
+    "drift": drift,
     "consistency": consistency,
+    "lecam": lecam,
 }
 
 
@@ -121,6 +151,8 @@ class LazyPenalty:
     """A penalty, its weight λ, and the interval of steps at which it is played.
 
     Played every k-th step it is weighted k times, so that its average pull stays (Karras et al. 2020, section 3.1).
+    final, over: the weight moves along half a cosine to `final`, reached after `over` steps, and stays there; None: it stays
+    as it is.
     share: the part of each batch that it is played on, evenly spaced samples, at least one. The mean over fewer samples has
     the same expectation and a larger variance, and costs as much less (Karras et al. 2020, section 3.2, halve the batch
     of the path length so). Unlike with an interval, no step goes without the penalty.
@@ -131,14 +163,20 @@ class LazyPenalty:
     weight: float
     every: int = 1
     share: float = 1.0
+    final: float | None = None
+    over: int = 0
+
+    def weight_at(self, step: int) -> float:
+        """λ at a step."""
+        return self.weight if self.final is None else anneal_cosine(self.weight, self.final, step, self.over)
 
     def due(self, step: int) -> bool:
         """Whether it is its turn, and its weight is not 0."""
-        return step % self.every == 0 and self.weight > 0
+        return step % self.every == 0 and self.weight_at(step) > 0
 
-    def term(self, played: Played) -> Tensor:
-        """The weighted penalty, a scalar. played: the part of the batch that is this penalty's."""
-        return self.weight * self.every * self.function(played)
+    def term(self, played: Played, step: int = 0) -> Tensor:
+        """The weighted penalty at a step, a scalar. played: the part of the batch that is this penalty's."""
+        return self.weight_at(step) * self.every * self.function(played)
 
     @property
     def asks(self) -> tuple[Side, Figure] | None:
@@ -156,7 +194,7 @@ def play_penalties(penalties: Sequence[LazyPenalty], played: Played, step: int) 
     """
     due = [penalty for penalty in penalties if penalty.due(step)]
     parts = {share: played.part(share, together(due, share)) for share in {penalty.share for penalty in due}}
-    return {penalty.name: penalty.term(parts[penalty.share]) for penalty in due}
+    return {penalty.name: penalty.term(parts[penalty.share], step) for penalty in due}
 
 
 def together(penalties: Sequence[LazyPenalty], share: float) -> frozenset[Figure]:
@@ -177,22 +215,29 @@ def gradients_asked(penalties: Sequence[LazyPenalty], step: int) -> tuple[Sides,
     return tuple(side for side in BOTH if (share, side) in asked), share
 
 
-def bind_penalties(spec: Mapping[str, Mapping[str, Any]], *, where: str = "loss.penalties") -> list[LazyPenalty]:
+def bind_penalties(
+    spec: Mapping[str, Mapping[str, Any]], *, steps: int | None = None, where: str = "loss.penalties"
+) -> list[LazyPenalty]:
     """The penalties that a recipe asks for, e.g. `{"r1": {"weight": 5.0, "every": 4}}`, in its order.
 
-    spec: name (or `module:name`) → `weight`, `every` and `share` (1 where not given) and the options of the penalty's function.
+    spec: name (or `module:name`) → `weight`, `every` and `share` (1 where not given), `final` and `over`, and the options of
+    the penalty's function. steps: the length of the run, over which weights move that have no `over` of their own.
     Raises UserError for an unknown penalty or option (naming the nearest), a missing weight or a wrong value.
     """
-    return [_bind(name, options, f"{where}.{name}") for name, options in spec.items()]
+    bound = [_bind(name, options, f"{where}.{name}") for name, options in spec.items()]
+    return [
+        each if each.final is None else replace(each, over=length(each.over, steps, where=f"{where}.{each.name}"))
+        for each in bound
+    ]
 
 
 def resolve_penalties(
     spec: Mapping[str, Mapping[str, Any]], *, where: str = "loss.penalties"
 ) -> dict[str, dict[str, Any]]:
     """The same mapping with every default filled in. Raises UserError as `bind_penalties` does."""
+    bound = [_bind(name, options, f"{where}.{name}") for name, options in spec.items()]
     return {
-        each.name: {"weight": each.weight, "every": each.every, "share": each.share, **each.function.keywords}
-        for each in bind_penalties(spec, where=where)
+        each.name: {**{key: getattr(each, key) for key in keywords(_pace)}, **each.function.keywords} for each in bound
     }
 
 
@@ -203,8 +248,9 @@ def _bind(name: str, options: Mapping[str, Any], where: str) -> LazyPenalty:
     shared = keywords(_pace)
     refuse_unknown(options, {*shared, *keywords(function)}, where=where)
     pace = resolve(_pace, {key: value for key, value in options.items() if key in shared}, where=where)
-    if pace["weight"] < 0:
-        raise UserError(f"{where}.weight: a penalty's weight is at least 0, not {pace['weight']!r}")
+    for key in ("weight", "final"):
+        if pace[key] is not None and pace[key] < 0:
+            raise UserError(f"{where}.{key}: a penalty's weight is at least 0, not {pace[key]!r}")
     if pace["every"] < 1:
         raise UserError(f"{where}.every: an interval is at least 1 step, not {pace['every']!r}")
     if not 0 < pace["share"] <= 1:
@@ -215,7 +261,7 @@ def _bind(name: str, options: Mapping[str, Any], where: str) -> LazyPenalty:
     return LazyPenalty(name, partial(function, **own), **pace)
 
 
-def _pace(*, weight: float, every: int = 1, share: float = 1.0) -> None:
+def _pace(*, weight: float, every: int = 1, share: float = 1.0, final: float | None = None, over: int = 0) -> None:
     """The options that all penalties share."""
 
 

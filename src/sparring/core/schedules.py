@@ -72,6 +72,24 @@ def anneal(start: float, end: float, step: float, steps: float) -> float:
     return start + (end - start) * share
 
 
+def anneal_cosine(start: float, end: float, step: float, steps: float) -> float:
+    """From `start` at step 0 along half a cosine to `end` at `steps` and after (R3GAN, Huang et al. 2024, appendix)."""
+    share = 0.5 - 0.5 * math.cos(math.pi * anneal(0.0, 1.0, step, steps))
+    return start + (end - start) * share
+
+
+def length(over: int, steps: int | None, *, where: str) -> int:
+    """Over how many steps an option moves to its final value: `over`, or the whole run where it is 0.
+
+    where: the option's section, for messages. Raises UserError where neither is known, or `over` is negative.
+    """
+    if over < 0:
+        raise UserError(f"{where}.over: a length is at least 1 step, or 0 for the whole run, not {over!r}")
+    if not (over or steps):
+        raise UserError(f"{where} changes over the run, whose length is not known: give {where}.over")
+    return over or steps or 0
+
+
 def turn_counts(turns: Turns, step: int, steps: int | None) -> tuple[int, int]:
     """How many turns (discriminator, generator) take at `step`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn, optim
 from sparring.errors import UserError
 from sparring.recipe import Recipe, Regularize
 from sparring.training.engine import Engine
-from sparring.training.optimizers import build_optimizer
+from sparring.training.optimizers import Betas, build_optimizer, scheduled_betas
 from sparring.training.sharded import shard_optimizer
 
 
@@ -24,6 +25,14 @@ class PlayerState:
     regularize: Regularize
     base_rates: list[float]
     scaler: torch.amp.GradScaler | None
+    betas: Callable[[int], Betas] | None = None
+
+    def set_pace(self, step: int, multiplier: float) -> None:
+        """Learning rates and betas of a step. multiplier: the factor on all learning rates."""
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * multiplier
+            if self.betas is not None:
+                group["betas"] = self.betas(step)
 
 
 def build_player(name: str, module: nn.Module, recipe: Recipe, engine: Engine) -> PlayerState:
@@ -41,4 +50,5 @@ def build_player(name: str, module: nn.Module, recipe: Recipe, engine: Engine) -
     else:
         optimizer = build_optimizer(name, parameters, spec)
     rates = [group["lr"] for group in optimizer.param_groups]
-    return PlayerState(module, parameters, optimizer, regularize, rates, scaler)
+    betas = scheduled_betas(spec, recipe.train.steps)
+    return PlayerState(module, parameters, optimizer, regularize, rates, scaler, betas)

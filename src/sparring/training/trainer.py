@@ -16,7 +16,7 @@ from sparring.core.compiled import eager
 from sparring.core.ema import Average
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.regularize import clip_gradients, clip_weights, gradient_norm, weight_terms
-from sparring.core.schedules import learning_rate
+from sparring.core.schedules import learning_rate, length
 from sparring.data.dataset import Dataset, order_of
 from sparring.data.sampling import Sampler
 from sparring.errors import Interrupted, UserError, nearest
@@ -81,7 +81,11 @@ class Trainer:
         self.group = engine.group(options.seed + 1 if options.shared_noise else None)
         kept = self.game.state_dict().keys()  # other buffers are constants
         self.buffers = [name for name, _ in self.game.named_buffers() if name in kept]
-        self.average = Average(game.averaged(), options.ema.half_life, options.ema.warmup)
+        ema = options.ema
+        over = 0 if ema.final_half_life is None else length(ema.over, options.steps, where="train.ema")
+        self.average = Average(
+            game.averaged(), ema.half_life, ema.warmup, final=ema.final_half_life, over=over * options.batch_size
+        )
         self.guard = FiniteGuard(engine.device)
         self.stop = Stop()
         self.losses: dict[str, Tensor] = {}
@@ -173,8 +177,7 @@ class Trainer:
         norm = gradient_norm(player.parameters)
         self.guard.check(turn, losses, None if player.scaler else norm)
         clip_gradients(player.parameters, player.regularize.clip_gradient_norm, player.regularize.clip_gradient_value)
-        for group, base in zip(player.optimizer.param_groups, player.base_rates, strict=True):
-            group["lr"] = base * multiplier
+        player.set_pace(step, multiplier)
         if player.scaler:
             player.scaler.step(player.optimizer)
             player.scaler.update()
