@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from sparring.core import processes
 from sparring.errors import UserError
-from sparring.nn.condition import embed
+from sparring.nn.condition import Head, embed
 from sparring.nn.equalised import EqualisedLinear, leaky
 
 Truncation = float | Sequence[float] | Tensor
@@ -100,3 +101,22 @@ def truncate(codes: Tensor, mean: Tensor, truncation: Truncation, *, cutoff: int
     if cutoff is not None:
         psi = torch.where(torch.arange(layers, device=codes.device) < cutoff, psi, 1.0)
     return mean.lerp(codes, psi[:, None]) if bool((psi != 1).any()) else codes
+
+
+class MappedHead(Head):
+    """From features (N, features) to a logit (N,): w·φ + b, or with classes m(y)·φ′ / √F (StyleGAN2-ADA, appendix).
+
+    m: a mapping network of labels alone, `layers` deep. φ′: a linear function of the features, (N, F = features).
+    """
+
+    def __init__(self, features: int, classes: int = 0, *, layers: int = 8) -> None:
+        nn.Module.__init__(self)
+        self.classes = classes
+        self.linear = EqualisedLinear(features, features if classes else 1)
+        self.mapping = MappingNetwork(0, classes, features, layers=layers, decay=None) if classes else None
+
+    def forward(self, features: Tensor, label: Tensor | None = None) -> Tensor:
+        logits = self.linear(features)
+        if self.mapping is None:
+            return logits.squeeze(1)
+        return (logits * self.mapping(None, label)).sum(dim=1) / math.sqrt(features.shape[1])
