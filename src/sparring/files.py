@@ -9,20 +9,23 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """The numbers of an OSError that says that no space is left."""
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Replace `path` by `content` in one atomic step. Raises OSError and leaves the old file where that fails."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a stream, to write and to read, of a temporary file that replaces `path` when all went well.
+
+    On any error nothing is left behind and `path` stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
+        with temporary.open("w+b") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
@@ -30,6 +33,12 @@ def write_whole(path: Path, content: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Replace `path` by `content` in one atomic step. Raises OSError and leaves the old file where that fails."""
+    with whole_file(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Any) -> None:

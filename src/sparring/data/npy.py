@@ -6,7 +6,6 @@ A file is whole or not there: it grows under a temporary name and is flushed and
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from sparring.files import flush_folder
+from sparring.files import whole_file
 
 Append = Callable[[NDArray[Any]], None]
 """Takes the next values (n, …), all of one dtype and one shape but for n."""
@@ -29,7 +28,7 @@ def growing_npy(path: Path) -> Iterator[Append]:
 
     On any error nothing is left behind and `path` stays as it was. Raises ValueError where nothing was appended.
     """
-    with _whole(path) as stream:
+    with whole_file(path) as stream:
         array = _Growing(stream.write)
         yield array.append
         stream.seek(0)
@@ -39,7 +38,7 @@ def growing_npy(path: Path) -> Iterator[Append]:
 @contextmanager
 def growing_npz(path: Path) -> Iterator[NpzFile]:
     """Yield an uncompressed `.npz` file to put arrays into. On any error nothing is left behind, as with `growing_npy`."""
-    with _whole(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with whole_file(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         yield NpzFile(stream, archive)
 
 
@@ -128,19 +127,3 @@ class _Growing:
         np.lib.format.write_array_header_1_0(stream, description)
         return stream.getvalue()
 
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """Yield a temporary file beside `path` that becomes `path` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w+b") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    flush_folder(path.parent)
