@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from sparring.nn.equalised import EqualisedLinear
 from sparring.nn.filters import upfirdn2d
-from sparring.nn.residual import LEAK
 from sparring.nn.resample import Size
+from sparring.nn.residual import LEAK
 
 
 class Signal(NamedTuple):
@@ -80,6 +80,9 @@ class FilteredLeakyReLU(nn.Module):
     for each tap beyond the first. bent: False leaves the nonlinearity out. reach: taps of a filter for each sample of the
     slower of its two rates. radial: filter down by a disc.
     """
+
+    up_filter: Tensor | None
+    down_filter: Tensor | None
 
     def __init__(
         self,
