@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,7 +66,7 @@ def _kaiser(taps: int, transition: float) -> Tensor:
     else:
         over = max(0.0, attenuation - 21)
         beta = 0.5842 * over**0.4 + 0.07886 * over
-    return torch.from_numpy(np.kaiser(taps, beta))
+    return torch.kaiser_window(taps, periodic=False, beta=beta, dtype=torch.float64)
 
 
 class FilteredLeakyReLU(nn.Module):
