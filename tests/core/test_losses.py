@@ -47,6 +47,7 @@ FORMULAS: dict[str, tuple[Side, Side]] = {
         lambda r, f: (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean(),
         lambda r, f: -f.mean(),
     ),
+    "margin": (lambda r, f: (-r).mean() + (1 - (-f)).clamp(min=0).mean(), lambda r, f: (-f).mean()),
     "wasserstein": (lambda r, f: f.mean() - r.mean(), lambda r, f: -f.mean()),
     "relativistic_pairing": (
         lambda r, f: (1 + (f - r).exp()).log().mean(),
@@ -78,6 +79,16 @@ def logits() -> tuple[Tensor, Tensor]:
 
 def test_every_loss_has_a_formula_in_this_battery() -> None:
     assert FORMULAS.keys() == LOSSES.keys()
+
+
+def test_hinge_with_noise_draws_a_margin_for_each_logit() -> None:
+    noisy = bind("hinge", {"noise": 0.2}).discriminator
+    torch.manual_seed(0)
+    at_margin = torch.stack([noisy(torch.full((1,), 0.9), torch.full((1,), -0.9)) for _ in range(200)])
+    assert 0.15 < float((at_margin == 0).float().mean()) < 0.35  # both margins at most 0.9: a quarter
+    assert at_margin.max() <= 0.2
+    assert noisy(torch.ones(50), -torch.ones(50)) == 0
+    assert noisy(torch.full((50,), 0.8), torch.full((50,), -0.8)) > 0
 
 
 @each_side

@@ -63,9 +63,21 @@ def least_squares_generator(real: Tensor | None, fake: Tensor, *, c: float = 1.0
     return 0.5 * (_precise(fake) - c).square().mean()
 
 
-def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge (Lim & Ye 2017; Miyato et al. 2018, eq. 16): E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))]."""
-    return torch.relu(1 - _precise(real)).mean() + torch.relu(1 + _precise(fake)).mean()
+def hinge_discriminator(real: Tensor, fake: Tensor, *, noise: float = 0.0) -> Tensor:
+    """Hinge (Lim & Ye 2017; Miyato et al. 2018, eq. 16): E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))].
+
+    noise: the margin of each logit is drawn from U(1 − noise, 1), as FastGAN has it (Liu et al. 2021; 0.2 there).
+    """
+    real, fake = _precise(real), _precise(fake)
+    if noise:
+        above, below = (1 - noise * chance.uniform_like(logits) for logits in (real, fake))
+        return torch.relu(above - real).mean() + torch.relu(below + fake).mean()
+    return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+
+
+def margin_discriminator(real: Tensor, fake: Tensor, *, margin: float = 1.0) -> Tensor:
+    """EBGAN (Zhao et al. 2017, eq. 1), logits being negated energies: E[−D(x)] + E[max(0, margin + D(G(z)))]."""
+    return torch.relu(margin + _precise(fake)).mean() - _precise(real).mean()
 
 
 def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
@@ -74,7 +86,8 @@ def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def negated_generator(real: Tensor | None, fake: Tensor) -> Tensor:
-    """−E[D(G(z))], the generator of WGAN (Arjovsky et al. 2017) and of the hinge loss (Miyato et al. 2018, eq. 17)."""
+    """−E[D(G(z))], the generator of WGAN (Arjovsky et al. 2017), of the hinge loss (Miyato et al. 2018, eq. 17) and of
+    EBGAN (Zhao et al. 2017, eq. 2)."""
     return -_precise(fake).mean()
 
 
@@ -112,6 +125,7 @@ LOSSES: dict[str, AdversarialLoss] = {
     "non_saturating": AdversarialLoss(logistic_discriminator, non_saturating_generator),
     "least_squares": AdversarialLoss(least_squares_discriminator, least_squares_generator),
     "hinge": AdversarialLoss(hinge_discriminator, negated_generator),
+    "margin": AdversarialLoss(margin_discriminator, negated_generator),
     "wasserstein": AdversarialLoss(wasserstein_discriminator, negated_generator),
     "relativistic_pairing": AdversarialLoss(
         relativistic_pairing_discriminator, relativistic_pairing_generator, relativistic=True

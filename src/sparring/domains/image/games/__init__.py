@@ -9,11 +9,14 @@ from sparring.core.game import Game
 from sparring.domains.image.games.adversarial import ImageGame
 from sparring.domains.image.games.autoencoder import AdversarialAutoencoder
 from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifierGame
+from sparring.domains.image.games.energy import EnergyGame, EquilibriumGame
 from sparring.domains.image.games.information import InformationGame
 
 GAMES: dict[str, type[Game]] = {
     "adversarial": ImageGame,
     "auxiliary_classifier": AuxiliaryClassifierGame,
     "information": InformationGame,
+    "energy": EnergyGame,
+    "equilibrium": EquilibriumGame,
     "adversarial_autoencoder": AdversarialAutoencoder,
 }

@@ -20,6 +20,7 @@ from sparring.core.losses import bind, resolve_loss
 from sparring.core.regularize import spectral_norm
 from sparring.domains.image.games.adversarial import NetworkOptions, build, head, image_shape
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
+from sparring.domains.image.networks.autoencoder import Encoder
 from sparring.errors import UserError
 from sparring.nn.mlp import VectorDiscriminator
 from sparring.options import call, resolve, validate
@@ -138,16 +139,3 @@ class AdversarialAutoencoder(Game):
     def exportable(self) -> Exportable:
         """The decoder, of draws of the prior."""
         return Exportable(self.generator, Noise("latent", self.latent))
-
-
-class Encoder(nn.Module):
-    """A discriminator's body with a linear head: image (N, C, H, W) → code (N, L)."""
-
-    def __init__(self, body: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.body, self.head = body, head
-        body.head = nn.Identity()  # the one for logits, which would never learn
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The code."""
-        return self.head(self.body.features(images))  # type: ignore[operator]

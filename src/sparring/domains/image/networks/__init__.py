@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from sparring.domains.image.networks.autoencoder import BeganDiscriminator, DcganAutoencoder
+from sparring.domains.image.networks.began import BeganGenerator
 from sparring.domains.image.networks.dcgan import DcganDiscriminator, DcganGenerator
 from sparring.domains.image.networks.mlp import MlpDiscriminator, MlpGenerator
 from sparring.domains.image.networks.multires import MultiresDiscriminator, MultiresGenerator
@@ -13,6 +15,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "mlp": MlpGenerator,
     "dcgan": DcganGenerator,
     "resnet": ResnetGenerator,
+    "began": BeganGenerator,
     "multires": MultiresGenerator,
 }
 
@@ -20,5 +23,7 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "mlp": MlpDiscriminator,
     "dcgan": DcganDiscriminator,
     "resnet": ResnetDiscriminator,
+    "dcgan_autoencoder": DcganAutoencoder,
+    "began": BeganDiscriminator,
     "multires": MultiresDiscriminator,
 }
