@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from sparring.core.codes import pull_to_mean
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.domains import Domain, open_domain
-from sparring.errors import UserError, nearest
+from sparring.errors import UserError
 from sparring.recipe import Recipe
 from sparring.run import Run
 from sparring.training.checkpoint import Checkpoint, list_checkpoints, readable
@@ -25,7 +24,7 @@ from sparring.training.settings import HALVES
 DRAWN = 256
 """Samples whose latents are drawn at a time, whatever the size of a forward pass: so a seed means the same samples."""
 Label = str | int | Mapping[str, float] | None
-"""A class's name or number, or the shares of a mixture of classes."""
+"""See `core.labels.Labels.ask`: a class by name or number, or what each name is to be, as a mapping or a text."""
 CPU_BATCH = 64  # of a forward pass on a CPU: activations of more leave its caches (1.1 to 1.9 times the time)
 
 
@@ -159,29 +158,15 @@ class Trained:
             yield from _parts(Batch(whole), batch_size)
 
     def condition(self, label: Label) -> Tensor | None:
-        """What a game takes as one sample's condition: a class's number, (), or a mixture's shares, (K,). Raises UserError."""
-        if not isinstance(label, Mapping):
-            number = self.label(label)
-            return None if number is None else torch.tensor(number)
-        if not label or not all(math.isfinite(share) for share in label.values()):
-            raise UserError(f"a mixture of classes is a share for each, like cat: 0.5, dog: 0.5, not {dict(label)}")
-        shares = torch.zeros(len(self.game.conditions))
-        for name, share in label.items():
-            shares[self.label(name) or 0] += share
-        return shares
-
-    def label(self, label: str | int | None) -> int | None:
-        """A class's number from its name or number."""
+        """What a game takes as one sample's condition: see `Labels.ask`. Raises UserError."""
         if label is None:
             return None
-        names = self.game.conditions
-        if not names:
+        labels = self.game.labels
+        if labels is None:
             raise UserError(
                 f"recipe {self.recipe.name!r} draws samples without labels, so --label means nothing here; train `cgan`, say"
             )
-        if str(label) in names:
-            return list(names).index(str(label))
-        raise UserError(f"unknown label {label!r}{nearest(str(label), names)}; there are {', '.join(names)}")
+        return labels.ask(label)
 
 
 @dataclass(frozen=True)

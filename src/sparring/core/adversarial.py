@@ -6,6 +6,7 @@ It knows no kind of data: a sample is whatever the generator returns and `batch[
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pydantic
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from sparring.core import chance, processes
 from sparring.core.codes import truncate_latents
-from sparring.core.exportable import Choice, Exportable, Input, Noise
-from sparring.core.game import Batch, Game, Losses, Turn
+from sparring.core.exportable import Choice, Exportable, Input, Noise, Vector
+from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
+from sparring.core.labels import Labels
 from sparring.core.losses import bind, flip_labels, resolve_loss
-from sparring.core.passes import Played, judge, part_size, spaced
+from sparring.core.passes import Played, join, judge, part_size, spaced
 from sparring.core.penalties import bind_penalties, gradients_asked, play_penalties, resolve_penalties
 from sparring.core.schedules import anneal, balanced_counts, turn_counts
 from sparring.options import validate
@@ -52,9 +54,10 @@ Latent = Literal["normal", "uniform"]
 class AdversarialGame(Game):
     """Goodfellow et al. 2014, with every loss and penalty of `core.losses` and `core.penalties`.
 
-    generator: (latent (N, L), label (N,) or None) → samples.
-    discriminator: (samples, label (N,) or None) → logits (N, …).
-    label_weights: how often the training data has each class, class name → count; empty for an unconditional game.
+    generator: (latent (N, L), label (N,) or (N, K) or None) → samples.
+    discriminator: (samples, label (N,) or (N, K) or None) → logits (N, …).
+    labels: what the training data's labels are; None for an unconditional game. Of plain classes `label_weights` will do:
+    how often the data has each, class name → count.
     augment: a differentiable random transformation of samples, for the consistency penalty.
     steps: the planned length of the training, for schedules; None where it is not known.
     """
@@ -72,6 +75,7 @@ class AdversarialGame(Game):
         turns: Turns,
         latent_distribution: Latent = "normal",
         label_weights: Mapping[str, float] | None = None,
+        labels: Labels | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         steps: int | None = None,
     ) -> None:
@@ -86,20 +90,33 @@ class AdversarialGame(Game):
         self.augment = augment
         self.adversarial = bind(loss.name, loss.options)
         self.penalties = bind_penalties(loss.penalties, steps=steps)
-        self.classes = tuple(label_weights or ())
-        self.conditional = len(self.classes) > 0
+        if labels is None and label_weights:
+            labels = Labels(tuple(label_weights), counts=tuple(map(float, label_weights.values())))
+        self.label_table = labels
+        self.classes = labels.names if labels else ()
+        self.conditional = labels is not None
         # Statistics of a joint batch are not those of its halves: batch norm must see real and fake apart.
         self.joint = not mixes_samples(discriminator)
         # The data says this anew whenever a game is built: a fine-tuned run must not inherit it.
-        frequencies = torch.tensor([*(label_weights or {}).values()], dtype=torch.float32)
+        frequencies = torch.tensor(labels.counts if labels else (), dtype=torch.float32)
         self.register_buffer("label_weights", frequencies, persistent=False)
         # Share of logits on the right side, smoothed: `turns.balance` decides by it, so it must survive a restart.
         self.register_buffer("accuracy", torch.tensor(0.75))
 
     @property
     def conditions(self) -> Sequence[str]:
-        """The classes of a conditional game."""
+        """The classes, attributes or values of a conditional game."""
         return self.classes
+
+    @property
+    def labels(self) -> Labels | None:
+        """The data's labels, where the game is conditional."""
+        return self.label_table
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it is conditional."""
+        return self.conditional
 
     def players(self) -> dict[str, nn.Module]:
         """The two of them."""
@@ -153,7 +170,7 @@ class AdversarialGame(Game):
         parts = {"adversarial": self.adversarial.discriminator(*noisy)}
 
         def discriminate(samples: Tensor, lots: int = 1) -> Tensor:
-            labels = None if label is None else spaced(label, len(samples) // lots).repeat(lots)
+            labels = None if label is None else join([spaced(label, len(samples) // lots)] * lots)
             return self.discriminator(samples, labels)
 
         played = Played(
@@ -225,9 +242,19 @@ class AdversarialGame(Game):
         """Samples of codes (N, L), in the units that the discriminator sees."""
         return self.generator(code, label)
 
-    def draw_labels(self, count: int, rng: torch.Generator | None = None) -> Tensor:
-        """Labels as often as the training data has them, (count,)."""
-        return chance.choices(self.label_weights, count, rng)
+    def draw_labels(self, count: int, rng: torch.Generator | None = None, condition: Tensor | None = None) -> Tensor:
+        """Labels as often as the training data has them, (count,) or (count, K).
+
+        condition: what is asked for, as `Labels.ask` gives it for each sample: drawn is only what it leaves open.
+        """
+        if condition is not None:
+            condition = condition.to(self.device)
+        if self.label_table is None or not self.label_table.open(condition):
+            assert condition is not None, "an unconditional game has no labels to draw"
+            return condition
+        if self.label_table.kind == "classes":
+            return chance.choices(self.label_weights, count, rng)
+        return self.label_table.draw_rows(count, condition, self.device, rng)
 
     def draw_codes(
         self,
@@ -240,7 +267,7 @@ class AdversarialGame(Game):
         """Latents as `code`, and their `label` where the game is conditional; truncated as BigGAN's."""
         codes = Batch()
         if self.conditional:
-            codes["label"] = self.draw_labels(count, rng) if condition is None else condition.to(self.device)
+            codes["label"] = self.draw_labels(count, rng, condition)
         codes["code"] = truncate_latents(self.noise(count, rng), truncation, self.latent_distribution)
         return codes
 
@@ -251,12 +278,20 @@ class AdversarialGame(Game):
 
     def inputs(self) -> list[Input]:
         """What the generator is a function of."""
-        labels = [Choice("label", self.classes)] if self.conditional else []
-        return [Noise("latent", self.latent, self.latent_distribution), *labels]
+        latent = Noise("latent", self.latent, self.latent_distribution)
+        if self.label_table is None:
+            return [latent]
+        classes = self.label_table.kind == "classes"
+        return [latent, Choice("label", self.classes) if classes else Vector("label", self.label_table)]
 
     def exportable(self) -> Exportable | None:
         """The generator."""
         return Exportable(self.generator, *self.inputs())
+
+    @classmethod
+    def spec_to_share(cls, spec: DataSpec) -> DataSpec:
+        """Without the rows of labels, which are samples of the data."""
+        return replace(spec, extra={key: value for key, value in spec.extra.items() if key != "label_rows"})
 
     @torch.no_grad()
     def watch(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:

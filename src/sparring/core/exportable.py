@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sparring.core.labels import Labels
+
 DISTRIBUTIONS = {"normal": "standard normal", "uniform": "uniform on [-1, 1]"}
 
 
@@ -52,7 +54,29 @@ class Choice:
         return {"name": self.name, "dtype": "int64", "shape": ["batch"], "names": list(self.names)}
 
 
-Input = Noise | Choice
+@dataclass(frozen=True)
+class Vector:
+    """An input of K numbers a sample, float32 (N, K); labels: what each number means."""
+
+    name: str
+    labels: Labels
+
+    def draw(self, count: int, rng: torch.Generator) -> Tensor:
+        """Numbers for `count` samples, as the data has them together, on the CPU."""
+        return self.labels.rows[torch.randint(len(self.labels.rows), (count,), generator=rng)]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-ready data. values: (x − mean) / deviation is what the network takes."""
+        size, units = len(self.labels.names), {}
+        if self.labels.kind == "values":
+            units = {"mean": list(self.labels.mean), "deviation": list(self.labels.deviation)}
+        return {
+            "name": self.name, "dtype": "float32", "shape": ["batch", size], "names": list(self.labels.names),
+            "kind": self.labels.kind, **units,
+        }  # fmt: skip
+
+
+Input = Noise | Choice | Vector
 
 
 class Exportable(nn.Module):
@@ -70,7 +94,7 @@ class Exportable(nn.Module):
         self.inputs = inputs
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        """Samples of latents (N, L) and, for a conditional game, labels (N,)."""
+        """Samples of latents (N, L) and, for a conditional game, labels (N,) or (N, K)."""
         samples: Tensor = self.generator(latent) if label is None else self.generator(latent, label)
         return samples.float()
 

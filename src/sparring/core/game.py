@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.exportable import Exportable
+from sparring.core.labels import Labels
 from sparring.options import call, resolve
 
 if TYPE_CHECKING:
@@ -195,6 +196,16 @@ class Game(nn.Module):
     def conditions(self) -> Sequence[str]:
         """Names of what `generate` may be asked for, in the order of their numbers; empty where it takes no condition."""
         return ()
+
+    @property
+    def labels(self) -> Labels | None:
+        """How a condition is asked for: by the name of one of `conditions`; None where there are none."""
+        return Labels(tuple(self.conditions)) if self.conditions else None
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the labels of the data have a part in the game; what a game does not read is said aloud."""
+        return len(self.conditions) > 0
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sparring.core.adversarial import AdversarialGame, Latent, LossOptions
 from sparring.core.game import DataSpec
 from sparring.core.initialize import INITIALIZERS, initialize
+from sparring.core.labels import Labels
 from sparring.core.regularize import spectral_norm
 from sparring.data.augment import light
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
@@ -66,9 +67,8 @@ class ImageGame(AdversarialGame):
         if options.conditional == "auto":
             options.conditional = bool(spec.classes)
         if options.conditional and not spec.classes:
-            raise UserError(
-                f"recipe {recipe.name!r} draws samples for labels, but the data has none: use class sub-folders or a CSV, or another recipe"
-            )
+            why = spec.extra.get("label_note", "use class sub-folders or a table of labels, or another recipe")
+            raise UserError(f"recipe {recipe.name!r} draws samples for labels, but the data has none: {why}")
         classes = len(spec.classes) if options.conditional else 0
         shape = image_shape(spec)
         game = cls(
@@ -79,7 +79,7 @@ class ImageGame(AdversarialGame):
             loss=LossOptions(**validate(LossOptions, recipe.loss, where="loss")),
             turns=recipe.train.turns,
             steps=recipe.train.steps,
-            label_weights=label_weights(spec) if options.conditional else None,
+            labels=Labels.of(spec) if options.conditional else None,
             augment=light,
         )
         game.complete(options, spec)
@@ -116,11 +116,6 @@ def image_shape(spec: DataSpec) -> tuple[int, int, int]:
     """(C, H, W) of image data."""
     channels, height, width = spec.shape
     return channels, height, width
-
-
-def label_weights(spec: DataSpec) -> dict[str, float]:
-    """How often the data has each class."""
-    return dict(zip(spec.classes, spec.extra.get("label_counts") or [1.0] * len(spec.classes), strict=True))
 
 
 def build(

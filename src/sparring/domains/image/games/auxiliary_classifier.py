@@ -1,10 +1,11 @@
-"""ACGAN: the discriminator also names the class."""
+"""ACGAN: the discriminator also tells the label."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import pydantic
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +23,8 @@ class AuxiliaryClassifierOptions(ModelOptions):
 class AuxiliaryClassifierGame(ImageGame):
     """ACGAN (Odena et al. 2017): the discriminator also names the class, and both players want it named right.
 
-    D and G both maximise L_C = E[log P(C=c | x)] over real and fake samples; D maximises and G minimises L_S.
+    D and G both maximise L_C = E[log P(C=c | x)] over real and fake samples; D maximises and G minimises L_S. Attributes
+    and values are told in the same way, by the likelihood that fits them.
     """
 
     options_model = AuxiliaryClassifierOptions
@@ -36,6 +38,8 @@ class AuxiliaryClassifierGame(ImageGame):
         """Add the classifier head."""
         assert isinstance(options, AuxiliaryClassifierOptions)
         self.classifier_weight = options.classifier_weight
+        assert self.label_table is not None  # `conditional` is always true
+        self.kind = self.label_table.kind
         self.classifier = head(self.discriminator, len(spec.classes), options)
 
     def players(self) -> dict[str, nn.Module]:
@@ -47,15 +51,37 @@ class AuxiliaryClassifierGame(ImageGame):
         return look_with_features(self.discriminator, samples)
 
     def add_discriminator_terms(self, losses: Losses, batch: Batch, real: Tensor | None, fake: Tensor | None) -> None:
-        """The classes of real and of fake samples, which were drawn for the same labels."""
+        """The labels of real and of fake samples, which were drawn for the same ones."""
         label = batch["label"]
-        real_classes, fake_classes = self.classifier(real).float(), self.classifier(fake).float()
-        log_likelihood = functional.cross_entropy(real_classes, label) + functional.cross_entropy(fake_classes, label)
-        losses["class"] = self.classifier_weight * log_likelihood
-        losses.watch["class_accuracy"] = (real_classes.argmax(1) == label).float().mean()
+        told_real, told_fake = self.classifier(real).float(), self.classifier(fake).float()
+        losses["class"] = self.classifier_weight * (
+            self.label_loss(told_real, label) + self.label_loss(told_fake, label)
+        )
+        losses.watch |= self.label_figures(told_real, label)
 
     def add_generator_terms(self, losses: Losses, batch: Batch, fake: Tensor | None) -> None:
-        """The class of the fakes."""
-        losses["class"] = self.classifier_weight * functional.cross_entropy(
-            self.classifier(fake).float(), batch["label"]
-        )
+        """The label of the fakes."""
+        losses["class"] = self.classifier_weight * self.label_loss(self.classifier(fake).float(), batch["label"])
+
+    def label_loss(self, told: Tensor, label: Tensor) -> Tensor:
+        """−log P(label | x) up to a constant, the mean over the batch.
+
+        told: (N, K). label: classes (N,) or their shares (N, K): cross-entropy. Attributes (N, K): the mean of K binary
+        cross-entropies. Values (N, K): half the mean square error, a Gaussian of unit variance.
+        """
+        if self.kind == "attributes":
+            return functional.binary_cross_entropy_with_logits(told, label)
+        if self.kind == "values":
+            return 0.5 * functional.mse_loss(told, label)
+        return functional.cross_entropy(told, label)
+
+    @torch.no_grad()
+    def label_figures(self, told: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """How well real samples' labels are told: the share of classes or attributes, or of the values' variance."""
+        if self.kind == "attributes":
+            return {"attribute_accuracy": ((told > 0) == (label > 0.5)).float().mean()}
+        if self.kind == "values":
+            # Values have variance 1 over the data, so this is R² up to the batch's luck.
+            return {"value_r2": 1 - functional.mse_loss(told, label)}
+        number = label.argmax(1) if label.is_floating_point() else label
+        return {"class_accuracy": (told.argmax(1) == number).float().mean()}

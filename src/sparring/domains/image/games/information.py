@@ -13,6 +13,7 @@ from sparring.core import chance
 from sparring.core.codes import truncate_latents
 from sparring.core.exportable import Choice, Exportable, Noise
 from sparring.core.game import Batch, DataSpec, Losses
+from sparring.core.labels import Labels
 from sparring.domains.image.games.adversarial import ImageGame, ModelOptions, build, head, look_with_features
 from sparring.domains.image.networks import GENERATORS
 from sparring.nn.condition import as_vector
@@ -55,6 +56,11 @@ class InformationGame(ImageGame):
     def conditions(self) -> Sequence[str]:
         """The classes, or, without labels in the data, the categories that the game found by itself."""
         return self.classes or [str(category) for category in range(self.information.categories)]
+
+    @property
+    def labels(self) -> Labels | None:
+        """The data's labels where the game is conditional; otherwise the categories are asked for like classes."""
+        return self.label_table or Labels(tuple(self.conditions))
 
     def players(self) -> dict[str, nn.Module]:
         """Q learns with the discriminator, whose features it reads."""
@@ -107,7 +113,7 @@ class InformationGame(ImageGame):
         drawn = Batch()
         chosen = None if condition is None else condition.to(self.device)
         if self.conditional:
-            drawn["label"], chosen = (self.draw_labels(count, rng) if chosen is None else chosen), None
+            drawn["label"], chosen = self.draw_labels(count, rng, chosen), None
         category, continuous = self.codes(count, chosen, rng)
         drawn.setdefault("label", category)
         noise = truncate_latents(self.noise(count, rng), truncation, self.latent_distribution)
