@@ -66,6 +66,16 @@ class Average:
             half_life = min(half_life, self.warmup * seen) if self.warmup else half_life
             beta = 0.5 ** (batch / max(half_life, 1e-8))
             torch._foreach_lerp_(self._averages, [_wide(value) for value in _live(self._averaged)], 1 - beta)
+        self.refresh()
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is an average."""
+        return bool(self._averaged)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take the buffers that are in place now for the averages' own, until the next update."""
         if self._copies:
             torch._foreach_copy_(self._copies, _live(self._followed))
 

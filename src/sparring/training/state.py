@@ -78,10 +78,10 @@ def unpack(trainer: Trainer, checkpoint: files.Checkpoint) -> None:
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
     """What `generate` needs: the averaged modules' tensors."""
-    with trainer.average.applied():
+    with trainer.sampling() as game:
         return {
             f"{name}.{key}": value.detach().clone()
-            for name, module in trainer.game.averaged().items()
+            for name, module in game.averaged().items()
             for key, value in module.state_dict().items()
         }
 

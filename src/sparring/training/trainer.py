@@ -17,6 +17,7 @@ from sparring.core.ema import Average
 from sparring.core.game import Batch, Game, Losses, Turn
 from sparring.core.regularize import clip_gradients, clip_weights, gradient_norm, weight_terms
 from sparring.core.schedules import learning_rate, length
+from sparring.core.standing import take_standing_statistics
 from sparring.data.dataset import Dataset, order_of
 from sparring.data.sampling import Sampler
 from sparring.errors import Interrupted, UserError, nearest
@@ -90,6 +91,7 @@ class Trainer:
         self.stop = Stop()
         self.losses: dict[str, Tensor] = {}
         self.measured_at = -1
+        self.standing_at = -1
         self.batch: Batch | None = None
         self.started = time.monotonic()
 
@@ -318,6 +320,7 @@ class Trainer:
     def load(self, checkpoint: files.Checkpoint) -> None:
         """Take over everything a checkpoint holds. Raises Damaged, or UserError where as many processes are needed as wrote it."""
         unpack(self, checkpoint)
+        self.standing_at = -1
         self.started = time.monotonic() - self.state.seconds
 
     def seed_own(self) -> None:
@@ -347,9 +350,17 @@ class Trainer:
             try:
                 with torch.no_grad(), self.average.applied(), eager():
                     self.game.eval()
+                    self.stand()
                     yield self.game
             finally:
                 self.game.train()
+
+    def stand(self) -> None:
+        """Give averaged weights, which are in place, statistics of their own: once a step, however often samples are drawn."""
+        if self.standing_at != self.state.step and self.average.kept:
+            take_standing_statistics(self.game)
+            self.average.refresh()
+            self.standing_at = self.state.step
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
