@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparring.nn.equalised import EqualisedLinear
+
 Condition = Literal["concat", "projection"]
 
 
@@ -60,11 +62,12 @@ class Head(nn.Module):
     """From features (N, features) to a logit (N,): w·φ + b, and with classes also yᵀVφ.
 
     The projection discriminator (Miyato & Koyama 2018, eq. 3); y is the label's vector.
+    equalised: the linear layer has an equalised learning rate.
     """
 
-    def __init__(self, features: int, classes: int = 0, *, bias: bool = True) -> None:
+    def __init__(self, features: int, classes: int = 0, *, bias: bool = True, equalised: bool = False) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, 1, bias=bias)
+        self.linear = (EqualisedLinear if equalised else nn.Linear)(features, 1, bias=bias)
         self.embedding = nn.Embedding(classes, features) if classes else None
         if self.embedding is not None:
             # As large as the linear layer's rows; the default, N(0, 1), would drown them.

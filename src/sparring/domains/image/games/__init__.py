@@ -10,12 +10,14 @@ from sparring.domains.image.games.adversarial import ImageGame
 from sparring.domains.image.games.autoencoder import AdversarialAutoencoder
 from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifierGame
 from sparring.domains.image.games.energy import EnergyGame, EquilibriumGame
+from sparring.domains.image.games.growing import GrowingGame
 from sparring.domains.image.games.information import InformationGame
 
 GAMES: dict[str, type[Game]] = {
     "adversarial": ImageGame,
     "auxiliary_classifier": AuxiliaryClassifierGame,
     "information": InformationGame,
+    "growing": GrowingGame,
     "energy": EnergyGame,
     "equilibrium": EquilibriumGame,
     "adversarial_autoencoder": AdversarialAutoencoder,

@@ -9,6 +9,7 @@ from sparring.domains.image.networks.began import BeganGenerator
 from sparring.domains.image.networks.dcgan import DcganDiscriminator, DcganGenerator
 from sparring.domains.image.networks.mlp import MlpDiscriminator, MlpGenerator
 from sparring.domains.image.networks.multires import MultiresDiscriminator, MultiresGenerator
+from sparring.domains.image.networks.progan import ProganDiscriminator, ProganGenerator
 from sparring.domains.image.networks.resnet import ResnetDiscriminator, ResnetGenerator
 
 GENERATORS: dict[str, type[nn.Module]] = {
@@ -17,6 +18,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "resnet": ResnetGenerator,
     "began": BeganGenerator,
     "multires": MultiresGenerator,
+    "progan": ProganGenerator,
 }
 
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
@@ -26,4 +28,5 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "dcgan_autoencoder": DcganAutoencoder,
     "began": BeganDiscriminator,
     "multires": MultiresDiscriminator,
+    "progan": ProganDiscriminator,
 }
