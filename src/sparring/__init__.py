@@ -8,16 +8,22 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from sparring.api import (
+        by_class,
         check_data,
         compare,
+        directions,
         evaluate,
         export,
         finetune,
         generate,
+        interpolate,
         load,
+        mix,
         prepare_data,
+        project,
         resume,
         train,
+        walk,
     )
     from sparring.errors import Interrupted, UserError
     from sparring.recipe import Recipe, load_recipe, named_recipes
@@ -29,6 +35,12 @@ _HOMES = {
         "finetune",
         "load",
         "generate",
+        "by_class",
+        "interpolate",
+        "mix",
+        "walk",
+        "directions",
+        "project",
         "evaluate",
         "compare",
         "export",
@@ -42,18 +54,24 @@ __all__ = [
     "Interrupted",
     "Recipe",
     "UserError",
+    "by_class",
     "check_data",
     "compare",
+    "directions",
     "evaluate",
     "export",
     "finetune",
     "generate",
+    "interpolate",
     "load",
     "load_recipe",
+    "mix",
     "named_recipes",
     "prepare_data",
+    "project",
     "resume",
     "train",
+    "walk",
 ]
 
 

@@ -15,6 +15,18 @@ from typing import Any
 from sparring.core.schedules import SCHEDULES
 from sparring.domains import open_domain
 from sparring.errors import UserError, nearest
+from sparring.exploring.stored import read_codes
+from sparring.exploring.verbs import (
+    DirectionsResult,
+    ProjectResult,
+    by_class,
+    directions,
+    interpolate,
+    mix,
+    project,
+    steered,
+    walk,
+)
 from sparring.exporting.export import ExportResult, export
 from sparring.measuring.comparison import CompareResult, compare
 from sparring.measuring.evaluation import EvaluateResult, evaluate
@@ -22,7 +34,7 @@ from sparring.options import resolve_named
 from sparring.recipe import Machine, Recipe, differences, load_recipe
 from sparring.run import Run
 from sparring.stage import TrainResult, play, speaker, start
-from sparring.trained import DRAWN, Trained, find_checkpoint, load, trusted
+from sparring.trained import DRAWN, Label, Trained, find_checkpoint, load, trusted
 from sparring.training.checkpoint import newest_good
 from sparring.training.engine import Engine
 from sparring.training.launch import agreed, launched
@@ -149,7 +161,12 @@ def generate(
     count: int = 64,
     out: str | Path | None = None,
     seed: int = 0,
-    label: str | int | None = None,
+    label: Label = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+    edit: Sequence[str] = (),
+    edit_layers: str = "all",
+    codes: str | Path | None = None,
     checkpoint: str | int = "best",
     format: str | None = None,
     batch_size: int | None = None,
@@ -162,6 +179,9 @@ def generate(
     format: one of the domain's (images: png, npz, npy, sheet); None: by `out`'s ending, otherwise the domain's first.
     out: a file or folder; None: `RUN/generated…`. batch_size: samples of a forward pass at most, up to 256 (the default).
     precision: bits of forward passes. The same seed draws the same samples, whatever the batch size.
+    truncation: less than 1 draws more typical samples; truncation_layers: in the first layers alone (style-based
+    generators). edit: `DIRECTION:STRENGTH`, of `directions`; edit_layers: `coarse`, `middle`, `fine`, or a range.
+    codes: a file of codes that `project` wrote, in place of drawing `count` of them.
     """
     if count < 1:
         raise UserError(f"--count {count}: ask for at least one sample")
@@ -175,7 +195,19 @@ def generate(
         if out
         else Path(run) / {"png": "generated", "sheet": "generated.png"}.get(chosen, f"generated.{chosen}")
     )
-    samples = trained.generate(count, seed=seed, label=label, batch_size=batch_size or DRAWN, precision=precision)
+    size = batch_size or DRAWN
+    drawing: dict[str, Any] = {
+        "seed": seed,
+        "label": label,
+        "truncation": truncation,
+        "truncation_layers": truncation_layers,
+    }
+    if edit or codes is not None:
+        trained.require_codes()
+        start = trained.codes(count, **drawing) if codes is None else read_codes(Path(codes), trained)
+        samples = steered(trained, run, start, edit, edit_layers, batch_size=size, precision=precision)
+    else:
+        samples = trained.generate(count, batch_size=size, precision=precision, **drawing)
     return trained.domain.save(samples, trained.game.conditions, target, chosen)
 
 
@@ -241,19 +273,27 @@ def _format_of(out: str | Path | None, formats: Sequence[str]) -> str:
 
 __all__ = [
     "CompareResult",
+    "DirectionsResult",
     "EvaluateResult",
     "ExportResult",
+    "ProjectResult",
     "TrainResult",
     "Trained",
+    "by_class",
     "check_data",
     "compare",
+    "directions",
     "evaluate",
     "export",
     "finetune",
     "generate",
+    "interpolate",
     "load",
+    "mix",
     "prepare_data",
+    "project",
     "resolve",
     "resume",
     "train",
+    "walk",
 ]

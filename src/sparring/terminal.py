@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from sparring.exploring.verbs import DirectionsResult, ProjectResult
     from sparring.exporting.export import ExportResult
     from sparring.measuring.comparison import CompareResult
     from sparring.measuring.evaluation import EvaluateResult
@@ -200,6 +201,41 @@ def number(value: float) -> str:
     if isinstance(value, int) or abs(value) >= 1e4:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def show_projection(result: ProjectResult) -> None:
+    """A row a photo: how like the reconstruction is."""
+    table = Table("image", *(name for name in FIGURES if any(name in found for found in result.found.values())))
+    for photo, found in result.found.items():
+        figures = [found[name] for name in FIGURES if name in found]
+        table.add_row(photo, *("—" if value is None else f"{value:.3f}" for value in figures))
+    console = _console()
+    console.print(table)
+    first = next(iter(result.found.values()))
+    console.print(
+        f"descended: {first['distance']['name']}, {first['steps']} steps, {first['restarts']} restarts, seed {first['seed']}",
+        markup=False,
+        highlight=False,
+    )
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    tell(f"{Path(result.files[-1]).parent} holds the reconstructions, sheet.png, codes.npz and projection.json")
+
+
+FIGURES = ("lpips", "ssim", "psnr")
+
+
+def show_directions(result: DirectionsResult) -> None:
+    """A row a direction, and where they are."""
+    plain = result.plain()
+    table = Table("direction", "told on held-out codes" if plain["method"] == "labels" else "share of the change")
+    for row in plain["directions"]:
+        table.add_row(row["name"], f"{100 * row['weight']:.1f} %")
+    console = _console()
+    console.print(table)
+    console.print(plain["how"], markup=False, highlight=False)
+    name = plain["directions"][0]["name"]
+    tell(f"{result.files[0]} shows them; next: sparring generate RUN --edit {name}:2 --out edited.png")
 
 
 @contextmanager

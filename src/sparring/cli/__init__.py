@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sparring.cli.data import check, prepare
+from sparring.cli.exploring import directions, project
 from sparring.cli.measuring import compare, evaluate, metrics
 from sparring.cli.outcome import obey
 from sparring.cli.recipes import recipes
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (train, resume, finetune, generate, evaluate, compare, export, metrics, recipes):
+for verb in (train, resume, finetune, generate, project, directions, evaluate, compare, export, metrics, recipes):
     app.command()(verb)
 
 data_app = typer.Typer(help="Look at data sets and prepare them.", no_args_is_help=True)

@@ -51,6 +51,10 @@ PrecisionOption = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust", help="Allow the recipe to run code from outside the package (module:Class).")
 ]
+LabelOption = Annotated[str | None, typer.Option(metavar="L", help="A class name, for conditional recipes.")]
+TruncationOption = Annotated[
+    float, typer.Option(metavar="PSI", help="1: as in training; less: more typical samples, and fewer kinds of them.")
+]
 CheckpointOption = Annotated[str, typer.Option(metavar="best|last|STEP", help="Which checkpoint.")]
 
 

@@ -6,16 +6,37 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from PIL.Image import Image
+from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.dataset import Dataset
+from sparring.errors import UserError
 from sparring.metrics.figure import Features
 from sparring.metrics.meter import Measure
 from sparring.options import choose
 from sparring.recipe import Recipe
 
 Progress = Callable[[int, int], None]
+
+
+class Likeness(Protocol):
+    """How far samples are from each other, differentiably, and what is reported of a pair.
+
+    name: of the distance, weights included.
+    """
+
+    name: str
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """The distance of each pair of `data` as games draw it, (N,); 0 for equal ones."""
+        ...
+
+    def figures(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        """Figures by name, (N,) each, of the samples as their files would hold them."""
+        ...
 
 
 class Domain(ABC):
@@ -47,6 +68,34 @@ class Domain(ABC):
     def show_pairs(self, left: Batch, right: Batch, captions: Sequence[str], path: Path) -> bool:
         """Write pairs of samples as one picture, a caption each, where this kind of data can be looked at."""
         return False
+
+    def show_grid(
+        self,
+        samples: Batch,
+        columns: int,
+        captions: Sequence[str] | None,
+        headings: Sequence[str] | None,
+        path: Path,
+    ) -> bool:
+        """Write samples row by row as one picture, with captions of rows and headings of columns, where data has a look."""
+        return False
+
+    def frame(self, samples: Batch, columns: int) -> Image | None:
+        """Samples row by row as one picture in memory, all of one size for samples of one size; None without a look."""
+        return None
+
+    def open_likeness(self) -> Likeness:
+        """How far two samples are from each other, for finding a given one among a generator's. Raises UserError."""
+        raise UserError(f"a generator of {self.name} samples cannot be searched for a given one: only images can be")
+
+    def read_samples(
+        self, files: Sequence[Path], options: Mapping[str, Any], spec: DataSpec
+    ) -> tuple[Batch, list[str]]:
+        """A sample a file, brought to the form of the training data, and in words what was done to bring them there.
+
+        options, spec: of the data that the game was trained on. Raises UserError.
+        """
+        raise UserError(f"{self.name} samples cannot be read from files of their own")
 
     @abstractmethod
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:

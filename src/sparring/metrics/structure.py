@@ -127,7 +127,7 @@ def _check(a: Tensor, b: Tensor) -> None:
     if a.ndim != 4 or a.shape != b.shape or not a.numel():
         raise ValueError(f"pairs of images (N, C, H, W) are needed, not {tuple(a.shape)} and {tuple(b.shape)}")
     for side in (a, b):
-        low, high = (float(end) for end in side.aminmax())
+        low, high = (float(end) for end in side.detach().aminmax())
         # Written so that NaN, which compares as false, is refused too.
         if not (low >= -1e-4 and high <= 1 + 1e-4):
             raise ValueError(f"images must be in [0, 1], not in [{low:g}, {high:g}]")

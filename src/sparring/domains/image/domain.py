@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
@@ -15,6 +16,7 @@ from sparring.domains.domain import Domain, Progress
 from sparring.domains.image.data import ImageOptions, Images, open_images, open_pair
 from sparring.domains.image.features import FEATURES, open_features
 from sparring.domains.image.games import GAMES
+from sparring.domains.image.likeness import ImageLikeness, open_likeness, read_images
 from sparring.domains.image.metrics import MEASURES
 from sparring.domains.image.save import save_npy, save_npz, save_pngs
 from sparring.domains.image.show import save_png, sheet, to_uint8
@@ -54,6 +56,32 @@ class ImageDomain(Domain):
         both = torch.stack([left["data"].cpu(), right["data"].cpu()], dim=1).flatten(0, 1)
         save_png(sheet(both, columns=2, labels=captions), path)
         return True
+
+    def show_grid(
+        self,
+        samples: Batch,
+        columns: int,
+        captions: Sequence[str] | None,
+        headings: Sequence[str] | None,
+        path: Path,
+    ) -> bool:
+        """One sheet."""
+        save_png(sheet(samples["data"], columns=columns, labels=captions, headings=headings), path)
+        return True
+
+    def frame(self, samples: Batch, columns: int) -> Image:
+        """One sheet."""
+        return sheet(samples["data"], columns=columns)
+
+    def open_likeness(self) -> ImageLikeness:
+        """LPIPS where its weights are at hand, otherwise structure: see `domains.image.likeness`."""
+        return open_likeness()
+
+    def read_samples(
+        self, files: Sequence[Path], options: Mapping[str, Any], spec: DataSpec
+    ) -> tuple[Batch, list[str]]:
+        """Image files at the size and with the channels of the training data, fitted as it was."""
+        return read_images(files, (spec.shape[0], spec.shape[1], spec.shape[2]), fit=options.get("fit", "crop"))
 
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
         """`png`: a folder of files; `npz`, `npy`: array files; `sheet`: one picture. See `domains.image.save`."""

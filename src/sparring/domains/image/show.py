@@ -23,7 +23,12 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def sheet(
-    images: Tensor, *, columns: int | None = None, upscale: bool = True, labels: Sequence[str] | None = None
+    images: Tensor,
+    *,
+    columns: int | None = None,
+    upscale: bool = True,
+    labels: Sequence[str] | None = None,
+    headings: Sequence[str] | None = None,
 ) -> Image.Image:
     """Lay images on a grid, row by row, with gutters of two pixels.
 
@@ -32,9 +37,10 @@ def sheet(
     columns: images in a row; None makes the sheet about square.
     upscale: fit the pixels to the eye: small images grow by a whole factor until a cell has 48 pixels, as far as the
         sheet stays within 2000; sheets wider than that shrink by a whole factor. False: a pixel is a pixel.
-    labels: one word a row, written to its left; longer ones are cut.
+    labels: one word a row, written to its left; longer ones are cut. headings: one word a column, above it; longer ones
+        are cut to its width.
 
-    Raises ValueError for other shapes, no images, or labels that are not one a row; UserError for NaN.
+    Raises ValueError for other shapes, no images, labels or headings that are not one each; UserError for NaN.
     """
     if images.ndim != 4 or not len(images) or images.shape[1] not in MODES:
         raise ValueError(f"a sheet shows images (N, 1 to 4, H, W) with N > 0, not {tuple(images.shape)}")
@@ -43,6 +49,8 @@ def sheet(
     rows = math.ceil(count / columns)
     if labels is not None and len(labels) != rows:
         raise ValueError(f"{len(labels)} labels for a sheet of {rows} rows")
+    if headings is not None and len(headings) != columns:
+        raise ValueError(f"{len(headings)} headings for a sheet of {columns} columns")
 
     pixels = to_uint8(images)
     cells = _opaque(_fit(pixels, columns) if upscale else pixels)
@@ -52,7 +60,8 @@ def sheet(
     grid = grid.view(rows, columns, *grid.shape[1:]).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
     grid = torch.nn.functional.pad(grid, (0, GUTTER, 0, GUTTER), value=BACKGROUND)
     picture = Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy())
-    return picture if labels is None else _with_labels(picture, labels, height + GUTTER)
+    wide = picture if labels is None else _with_labels(picture, labels, height + GUTTER)
+    return wide if headings is None else _with_headings(wide, headings, wide.width - picture.width, width + GUTTER)
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -111,6 +120,20 @@ def _with_labels(picture: Image.Image, labels: Sequence[str], row_height: int) -
         middle = row * row_height + (GUTTER + row_height) // 2
         pen.text((margin - 8, middle), text, fill=(INK,) * len(picture.getbands()), font=font, anchor="rm")
     return wide
+
+
+def _with_headings(picture: Image.Image, headings: Sequence[str], margin: int, column_width: int) -> Image.Image:
+    font = _font(max(10, min(18, column_width // 4)))
+    height = 2 * GUTTER + font.size + 4
+    ground, ink = ((tone,) * len(picture.getbands()) for tone in (BACKGROUND, INK))
+    tall = Image.new(picture.mode, (picture.width, picture.height + round(height)), ground)
+    tall.paste(picture, (0, round(height)))
+    pen = ImageDraw.Draw(tall)
+    for column, heading in enumerate(headings):
+        text = _cut(" ".join(heading.split()), font, limit=column_width)
+        middle = margin + column * column_width + (GUTTER + column_width) // 2
+        pen.text((middle, height - GUTTER), text, fill=ink, font=font, anchor="mb")
+    return tall
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont, limit: float) -> str:
