@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sparring.core import processes
 from sparring.core.initialize import initialize
 from sparring.errors import UserError
-from sparring.nn.mapping import MappingNetwork, pixel_norm, truncate
+from sparring.nn.mapping import MappingNetwork, pixel_norm
 
 torch.set_num_threads(1)
 
@@ -60,18 +60,6 @@ def test_the_mean_code_takes_in_all_processes(monkeypatch: pytest.MonkeyPatch) -
     own = mapping(torch.randn(4, 5)).mean(0)
     torch.testing.assert_close(asked, [own.detach()])
     torch.testing.assert_close(mapping.mean_code, torch.full((8,), 0.5))
-
-
-def test_truncation_pulls_codes_to_their_mean_layer_by_layer() -> None:
-    codes, mean = torch.randn(2, 3, 4), torch.randn(4)
-    assert torch.equal(truncate(codes, mean, 1.0), codes)
-    torch.testing.assert_close(truncate(codes, mean, 0.7), mean + 0.7 * (codes - mean))
-    own = truncate(codes, mean, [0.0, 0.5, 1.0])
-    torch.testing.assert_close(own, torch.stack([mean.expand(2, 4), (mean + codes[:, 1]) / 2, codes[:, 2]], dim=1))
-    coarse = truncate(codes, mean, 0.0, cutoff=2)
-    torch.testing.assert_close(coarse, torch.cat([mean.expand(2, 2, 4), codes[:, 2:]], dim=1))
-    with pytest.raises(UserError, match="each of the 3 layers, not 2"):
-        truncate(codes, mean, [0.5, 0.5])
 
 
 def test_a_recipes_initialiser_leaves_the_mapping_as_it_must_be() -> None:

@@ -6,12 +6,15 @@ A code is a latent (N, L), or, for style-based generators, one mapped latent for
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sparring.errors import UserError
+
+Truncation = float | Sequence[float]
 
 
 def truncate_latents(latents: Tensor, truncation: float, distribution: Literal["normal", "uniform"]) -> Tensor:
@@ -49,16 +52,20 @@ def threshold(truncation: float) -> float:
     return (low + high) / 2
 
 
-def pull_to_mean(codes: Tensor, mean: Tensor, truncation: float, layers: int | None = None) -> Tensor:
+def pull_to_mean(codes: Tensor, mean: Tensor, truncation: Truncation, layers: int | None = None) -> Tensor:
     """w̄ + ψ(w − w̄) in the first `layers` layers, all where None (Karras et al. 2019, sec. 2.2, appendix B).
 
-    codes: (N, layers, W). mean: (W,), or (N, W) where it depends on the class. Raises UserError.
+    codes: (N, layers, W). mean: (W,), or (N, W) where it depends on the class. truncation: ψ, one number or one for each
+    layer. Raises UserError.
     """
     count = codes.shape[1]
     if layers is not None and not 0 <= layers <= count:
         raise UserError(f"truncation in {layers} layers cannot be: this generator has {count}")
     if truncation == 1 or layers == 0:
         return codes
+    psi = torch.as_tensor(truncation, dtype=codes.dtype, device=codes.device)
+    if psi.ndim and psi.shape != (count,):
+        raise UserError(f"truncation: give one number, or one for each of the {count} layers, not {psi.numel()}")
     centre = mean.to(codes.dtype).reshape(-1, 1, mean.shape[-1])
     inside = torch.arange(count, device=codes.device)[:, None] < (count if layers is None else layers)
-    return torch.where(inside, centre.lerp(codes, truncation), codes)
+    return torch.where(inside, centre.lerp(codes, psi.expand(count)[:, None]), codes)

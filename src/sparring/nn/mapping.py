@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -13,8 +12,6 @@ from sparring.core import processes
 from sparring.errors import UserError
 from sparring.nn.condition import Head, embed
 from sparring.nn.equalised import EqualisedLinear, leaky
-
-Truncation = float | Sequence[float] | Tensor
 
 
 class PixelNorm(nn.Module):
@@ -36,7 +33,7 @@ class MappingNetwork(nn.Module):
     slower than the rest (Karras et al. 2020; labels: StyleGAN2-ADA, Karras et al. 2020b, appendix).
 
     latent: 0 for a network that maps labels alone, as its conditional discriminator has. lr_multiplier: of all layers.
-    mean_code: where codes lie on average, (width,), a buffer that follows them in training: `truncate` pulls towards it.
+    mean_code: where codes lie on average, (width,): a buffer that follows them in training, for truncation.
         decay: how much of itself it keeps at each batch. None: the mean is not followed, and there is no such buffer.
     Raises UserError where there is neither a latent nor a label to map.
     """
@@ -84,23 +81,6 @@ class MappingNetwork(nn.Module):
         """Move the mean towards that of these codes, of all processes."""
         mean = processes.mean(codes.float().mean(dim=0))
         self.mean_code.lerp_(mean.to(self.mean_code.dtype), 1 - decay)
-
-
-def truncate(codes: Tensor, mean: Tensor, truncation: Truncation, *, cutoff: int | None = None) -> Tensor:
-    """Codes (N, layers, width) pulled towards their mean (width,): w̄ + ψ·(w − w̄) (Karras et al. 2019, appendix B).
-
-    truncation: ψ, a number or one for each layer. 1 leaves the codes alone, 0 gives the mean, negative ones the opposite.
-    cutoff: only so many layers, from the coarsest, are pulled.
-    Raises UserError where there are not as many numbers as layers.
-    """
-    layers = codes.shape[1]
-    psi = torch.as_tensor(truncation, dtype=codes.dtype, device=codes.device)
-    if psi.ndim and psi.shape != (layers,):
-        raise UserError(f"truncation: give one number, or one for each of the {layers} layers, not {psi.numel()}")
-    psi = psi.expand(layers)
-    if cutoff is not None:
-        psi = torch.where(torch.arange(layers, device=codes.device) < cutoff, psi, 1.0)
-    return mean.lerp(codes, psi[:, None]) if bool((psi != 1).any()) else codes
 
 
 class MappedHead(Head):

@@ -12,11 +12,13 @@ from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifie
 from sparring.domains.image.games.energy import EnergyGame, EquilibriumGame
 from sparring.domains.image.games.growing import GrowingGame
 from sparring.domains.image.games.information import InformationGame
+from sparring.domains.image.games.style import StyledGame
 
 GAMES: dict[str, type[Game]] = {
     "adversarial": ImageGame,
     "auxiliary_classifier": AuxiliaryClassifierGame,
     "information": InformationGame,
+    "styled": StyledGame,
     "growing": GrowingGame,
     "energy": EnergyGame,
     "equilibrium": EquilibriumGame,

@@ -11,6 +11,7 @@ from sparring.domains.image.networks.mlp import MlpDiscriminator, MlpGenerator
 from sparring.domains.image.networks.multires import MultiresDiscriminator, MultiresGenerator
 from sparring.domains.image.networks.progan import ProganDiscriminator, ProganGenerator
 from sparring.domains.image.networks.resnet import ResnetDiscriminator, ResnetGenerator
+from sparring.domains.image.networks.stylegan2 import Stylegan2Discriminator, Stylegan2Generator
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "mlp": MlpGenerator,
@@ -18,6 +19,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "resnet": ResnetGenerator,
     "began": BeganGenerator,
     "multires": MultiresGenerator,
+    "stylegan2": Stylegan2Generator,
     "progan": ProganGenerator,
 }
 
@@ -28,5 +30,6 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "dcgan_autoencoder": DcganAutoencoder,
     "began": BeganDiscriminator,
     "multires": MultiresDiscriminator,
+    "stylegan2": Stylegan2Discriminator,
     "progan": ProganDiscriminator,
 }
