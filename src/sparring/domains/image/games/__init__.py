@@ -9,6 +9,7 @@ from sparring.core.game import Game
 from sparring.domains.image.games.adversarial import ImageGame
 from sparring.domains.image.games.autoencoder import AdversarialAutoencoder
 from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifierGame
+from sparring.domains.image.games.contrastive import ContrastiveGame
 from sparring.domains.image.games.energy import EnergyGame, EquilibriumGame
 from sparring.domains.image.games.growing import GrowingGame
 from sparring.domains.image.games.information import InformationGame
@@ -17,6 +18,7 @@ from sparring.domains.image.games.style import StyledGame
 GAMES: dict[str, type[Game]] = {
     "adversarial": ImageGame,
     "auxiliary_classifier": AuxiliaryClassifierGame,
+    "contrastive": ContrastiveGame,
     "information": InformationGame,
     "styled": StyledGame,
     "growing": GrowingGame,
