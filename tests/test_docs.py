@@ -37,6 +37,7 @@ from sparring.domains.image.games.growing import GrowingOptions
 from sparring.domains.image.games.information import InformationOptions
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.metrics.meter import measure_of
+from sparring.nn.augmentation import AUGMENTATIONS
 from sparring.nn.mlp import VectorDiscriminator
 from sparring.recipe import Evaluate, Machine, Player, Recipe, Section, Train, load_recipe, named_recipes
 from sparring.run import Run
@@ -279,6 +280,7 @@ NAMED: dict[str, Mapping[str, str]] = {
     "Discriminators": {name: options_of(each) for name, each in DISCRIMINATORS.items()},
     "Initialisers": {name: options_of(each) for name, each in INITIALIZERS.items()},
     "Losses": {name: options_of(each.discriminator, each.generator) for name, each in LOSSES.items()},
+    "Augmentation of both sides": {name: options_of(each) for name, each in AUGMENTATIONS.items()},
     "Penalties": {name: options_of(each) for name, each in PENALTIES.items()},
 }
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core import chance, processes
+from sparring.core.both_sides import BothSides, Overfitting
 from sparring.core.codes import truncate_latents
 from sparring.core.exportable import Choice, Exportable, Input, Noise, Vector
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
@@ -22,6 +23,7 @@ from sparring.core.losses import bind, flip_labels, resolve_loss
 from sparring.core.passes import Played, join, judge, part_size, spaced
 from sparring.core.penalties import bind_penalties, gradients_asked, play_penalties, resolve_penalties
 from sparring.core.schedules import anneal, balanced_counts, turn_counts
+from sparring.errors import UserError
 from sparring.options import validate
 from sparring.recipe import Section, Turns
 
@@ -38,6 +40,9 @@ class LossOptions(Section):
     instance_noise: float = pydantic.Field(0.0, ge=0, description="standard deviation of noise on D's inputs")
     instance_noise_steps: int | None = pydantic.Field(None, ge=1, description="the noise falls to 0 over so many steps")
     share_fakes: bool = pydantic.Field(True, description="G's turn plays on the samples that D's turn has just seen")
+    augment: dict[str, Any] = pydantic.Field(
+        {"name": "none"}, description="a random change of all that D sees, against too few samples"
+    )
 
     @classmethod
     def resolve(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +64,7 @@ class AdversarialGame(Game):
     labels: what the training data's labels are; None for an unconditional game. Of plain classes `label_weights` will do:
     how often the data has each, class name → count.
     augment: a differentiable random transformation of samples, for the consistency penalty.
+    both_sides: what is done to all that the discriminator sees, which `loss.augment` names.
     steps: the planned length of the training, for schedules; None where it is not known.
     """
 
@@ -77,6 +83,7 @@ class AdversarialGame(Game):
         label_weights: Mapping[str, float] | None = None,
         labels: Labels | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
+        both_sides: BothSides | None = None,
         steps: int | None = None,
     ) -> None:
         super().__init__()
@@ -102,6 +109,10 @@ class AdversarialGame(Game):
         self.register_buffer("label_weights", frequencies, persistent=False)
         # Share of logits on the right side, smoothed: `turns.balance` decides by it, so it must survive a restart.
         self.register_buffer("accuracy", torch.tensor(0.75))
+        if both_sides is None and loss.augment.get("name", "none") != "none":
+            raise UserError("loss.augment: there is no augmentation of both sides for this kind of data; leave it out")
+        self.both_sides = BothSides() if both_sides is None else both_sides
+        self.overfitting = Overfitting()
 
     @property
     def conditions(self) -> Sequence[str]:
@@ -146,7 +157,7 @@ class AdversarialGame(Game):
     def discriminator_loss(self, batch: Batch, step: int, keep_fakes: bool) -> Losses:
         """Adversarial loss, then each penalty that is due at this step, then what a subclass adds."""
         label = self.label(batch)
-        real = self.disturb(batch["data"], step)
+        real = self.disturb(self.both_sides.pretend(batch["data"], lambda: self.draw_unseen(batch)), step)
         with torch.set_grad_enabled(keep_fakes):
             fake = self.draw(batch)
         if keep_fakes:
@@ -166,6 +177,7 @@ class AdversarialGame(Game):
         )
         (real_logits, real_features), (fake_logits, fake_features) = judged["real"], judged["fake"]
 
+        count = self.overfitting.observe(real_logits.detach(), fake_logits.detach(), self.adversarial.boundary)
         noisy = flip_labels(real_logits, fake_logits, self.options.label_noise)
         parts = {"adversarial": self.adversarial.discriminator(*noisy)}
 
@@ -182,9 +194,12 @@ class AdversarialGame(Game):
             augment=self.augment,
             joint=self.joint,
             probes=probes,
+            anchors=self.overfitting.anchors,
         )
         parts |= play_penalties(self.penalties, played, step)
         losses = Losses(parts, self.watch(real_logits.detach(), fake_logits.detach()))
+        self.both_sides.adapt(self.overfitting.signal, count)
+        losses.watch |= {"r_t": self.overfitting.signal.clone(), **self.both_sides.watch()}
         self.add_discriminator_terms(losses, batch, real_features, fake_features)
         return losses
 
@@ -207,6 +222,11 @@ class AdversarialGame(Game):
         """Fakes to set against `batch`, with its labels where the game is conditional."""
         return self.sample(batch.count, self.label(batch))
 
+    @torch.no_grad()
+    def draw_unseen(self, batch: Batch) -> Tensor:
+        """More fakes for `batch`, that no loss moves."""
+        return self.draw(batch)
+
     def look(self, samples: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The discriminator's logits, and its features where a subclass has further heads on them."""
         return self.discriminator(samples, label), None
@@ -218,7 +238,8 @@ class AdversarialGame(Game):
         """What a subclass's generator minimises besides; fake: features, (N, F)."""
 
     def disturb(self, samples: Tensor, step: int) -> Tensor:
-        """Instance noise (Sønderby et al. 2017), falling to nothing over `instance_noise_steps`."""
+        """The change of both sides; and instance noise (Sønderby et al. 2017), falling to nothing over `instance_noise_steps`."""
+        samples = self.both_sides(samples)
         deviation = self.options.instance_noise
         if deviation and self.options.instance_noise_steps:
             deviation = anneal(deviation, 0.0, step, self.options.instance_noise_steps)

@@ -27,11 +27,13 @@ class AdversarialLoss:
     """Both sides of a game. Each is called as `side(real_logits, fake_logits)` and returns a scalar to minimise.
 
     relativistic: the generator's side needs the real logits too; other generators may be given None for them.
+    boundary: above it a logit means real; None where only differences mean something.
     """
 
     discriminator: Callable[..., Tensor]
     generator: Callable[..., Tensor]
     relativistic: bool = False
+    boundary: float | None = 0.0
 
 
 def logistic_discriminator(real: Tensor, fake: Tensor, *, real_target: float = 1.0, fake_target: float = 0.0) -> Tensor:
@@ -123,15 +125,15 @@ def relativistic_average_generator(real: Tensor, fake: Tensor) -> Tensor:
 LOSSES: dict[str, AdversarialLoss] = {
     "minimax": AdversarialLoss(logistic_discriminator, minimax_generator),
     "non_saturating": AdversarialLoss(logistic_discriminator, non_saturating_generator),
-    "least_squares": AdversarialLoss(least_squares_discriminator, least_squares_generator),
+    "least_squares": AdversarialLoss(least_squares_discriminator, least_squares_generator, boundary=0.5),
     "hinge": AdversarialLoss(hinge_discriminator, negated_generator),
-    "margin": AdversarialLoss(margin_discriminator, negated_generator),
-    "wasserstein": AdversarialLoss(wasserstein_discriminator, negated_generator),
+    "margin": AdversarialLoss(margin_discriminator, negated_generator, boundary=None),
+    "wasserstein": AdversarialLoss(wasserstein_discriminator, negated_generator, boundary=None),
     "relativistic_pairing": AdversarialLoss(
-        relativistic_pairing_discriminator, relativistic_pairing_generator, relativistic=True
+        relativistic_pairing_discriminator, relativistic_pairing_generator, relativistic=True, boundary=None
     ),
     "relativistic_average": AdversarialLoss(
-        relativistic_average_discriminator, relativistic_average_generator, relativistic=True
+        relativistic_average_discriminator, relativistic_average_generator, relativistic=True, boundary=None
     ),
 }
 
@@ -147,7 +149,7 @@ def bind(name: str, options: Mapping[str, Any], *, where: str = "loss.options") 
         raise UserError(f"loss {name!r} is a {type(loss).__name__}; it must be an AdversarialLoss")
     refuse_unknown(options, {*keywords(loss.discriminator), *keywords(loss.generator)}, where=where)
 
-    def applied(side: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def applied(side: Callable[..., Tensor]) -> partial[Tensor]:
         own = {key: value for key, value in options.items() if key in keywords(side)}
         bound = resolve(side, own, where=where)
         for target in bound.keys() & {"real_target", "fake_target"}:
@@ -155,7 +157,11 @@ def bind(name: str, options: Mapping[str, Any], *, where: str = "loss.options") 
                 raise UserError(f"{where}.{target}: a probability lies between 0 and 1, not {bound[target]!r}")
         return partial(side, **bound)
 
-    return AdversarialLoss(applied(loss.discriminator), applied(loss.generator), loss.relativistic)
+    sides = applied(loss.discriminator), applied(loss.generator)
+    aims = sides[0].keywords
+    # Least squares: in the middle between the two aims, wherever a recipe puts them.
+    boundary = (aims["a"] + aims["b"]) / 2 if {"a", "b"} <= aims.keys() else loss.boundary
+    return AdversarialLoss(*sides, loss.relativistic, boundary)
 
 
 def resolve_loss(name: str, options: Mapping[str, Any], *, where: str = "loss.options") -> dict[str, Any]:

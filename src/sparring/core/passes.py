@@ -56,6 +56,7 @@ class Played:
         parameters, for what compares with them.
     augment: a random augmentation of samples, for the consistency penalty.
     joint: several lots may pass together.
+    anchors: running means of the logits of real samples and of fakes, (2,), for the penalty that holds logits near them.
     probes: passes made already, of all or of `spaced` samples of the sides that they are filed under, in a row.
     together: figures that will be asked for at both sides.
     waiting: what came with the other side's figure, until it is asked for.
@@ -68,6 +69,7 @@ class Played:
     fake_logits: Tensor | None = None
     augment: Callable[[Tensor], Tensor] | None = None
     joint: bool = False
+    anchors: Tensor | None = None
     probes: Mapping[Sides, Probe] = field(default_factory=dict)
     together: frozenset[Figure] = frozenset()
     waiting: dict[tuple[Figure, Side], Tensor] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Played:
             None if self.fake_logits is None else spaced(self.fake_logits, count),
             self.augment,
             self.joint,
+            self.anchors,
             {sides: probe for sides, probe in self.probes.items() if len(probe.samples) == count * len(sides)},
             together if self.joint else frozenset(),
         )

@@ -112,10 +112,8 @@ def lecam(played: Played, *, one_sided: bool = True) -> Tensor:
     Against too few samples: logits of the two sides are held together. First order only.
     one_sided: only where a logit is on its own side of the other's mean, as in the authors' code.
     """
-    real, fake = (
-        precise(played.discriminate(played.samples(side)) if logits is None else logits)
-        for side, logits in (("real", played.real_logits), ("fake", played.fake_logits))
-    )
+    real = precise(played.discriminate(played.real) if played.real_logits is None else played.real_logits)
+    fake = precise(played.discriminate(played.fake) if played.fake_logits is None else played.fake_logits)
     anchors = torch.stack([real.detach().mean(), fake.detach().mean()]) if played.anchors is None else played.anchors
     real_anchor, fake_anchor = anchors.to(real.dtype)
     above, below = real - fake_anchor, real_anchor - fake

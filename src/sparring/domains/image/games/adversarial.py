@@ -16,6 +16,7 @@ from sparring.core.regularize import spectral_norm
 from sparring.data.augment import light
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.errors import UserError
+from sparring.nn.augmentation import build_augmentation, resolve_augmentation
 from sparring.options import call, choose, resolve_named, validate
 from sparring.recipe import Recipe, Section
 
@@ -58,7 +59,9 @@ class ImageGame(AdversarialGame):
     @classmethod
     def resolve(cls, recipe: Recipe) -> dict[str, dict[str, Any]]:
         """The sections as the networks, the loss and its penalties take them."""
-        return {"model": cls.options_model.resolve(recipe.model), "loss": LossOptions.resolve(recipe.loss)}
+        loss = LossOptions.resolve(recipe.loss)
+        loss["augment"] = resolve_augmentation(loss["augment"])
+        return {"model": cls.options_model.resolve(recipe.model), "loss": loss}
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, spec: DataSpec) -> Self:
@@ -71,14 +74,16 @@ class ImageGame(AdversarialGame):
             raise UserError(f"recipe {recipe.name!r} draws samples for labels, but the data has none: {why}")
         classes = len(spec.classes) if options.conditional else 0
         shape = image_shape(spec)
+        loss = LossOptions(**validate(LossOptions, recipe.loss, where="loss"))
         game = cls(
             cls.build_generator(shape, options, classes),
             cls.build_discriminator(shape, options, classes),
             latent=options.latent,
             latent_distribution=options.latent_distribution,
-            loss=LossOptions(**validate(LossOptions, recipe.loss, where="loss")),
+            loss=loss,
             turns=recipe.train.turns,
             steps=recipe.train.steps,
+            both_sides=build_augmentation(loss.augment, spec.count),
             labels=Labels.of(spec) if options.conditional else None,
             augment=light,
         )
