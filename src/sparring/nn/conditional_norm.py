@@ -56,6 +56,8 @@ class ConditionalBatchNorm(nn.Module):
 
 
 def _read(layer: nn.Module, condition: Tensor | None) -> Tensor:
+    if isinstance(layer, nn.Embedding):
+        return embed(layer, condition)
     if condition is None:
-        raise ValueError("this batch norm was built for a condition: give it one for each sample")
-    return embed(layer, condition) if isinstance(layer, nn.Embedding) else layer(condition)
+        raise ValueError("this batch norm was built for a condition: give it a vector for each sample")
+    return layer(condition)

@@ -8,7 +8,6 @@ they are. 1×1 convolutions and averaging or repeating change places freely, so 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn

@@ -6,11 +6,13 @@ from torch import nn
 
 from sparring.domains.image.networks.autoencoder import BeganDiscriminator, DcganAutoencoder
 from sparring.domains.image.networks.began import BeganGenerator
+from sparring.domains.image.networks.biggan import BigganDiscriminator, BigganGenerator
 from sparring.domains.image.networks.dcgan import DcganDiscriminator, DcganGenerator
 from sparring.domains.image.networks.mlp import MlpDiscriminator, MlpGenerator
 from sparring.domains.image.networks.multires import MultiresDiscriminator, MultiresGenerator
 from sparring.domains.image.networks.progan import ProganDiscriminator, ProganGenerator
 from sparring.domains.image.networks.resnet import ResnetDiscriminator, ResnetGenerator
+from sparring.domains.image.networks.sagan import SaganDiscriminator, SaganGenerator
 from sparring.domains.image.networks.stylegan2 import Stylegan2Discriminator, Stylegan2Generator
 
 GENERATORS: dict[str, type[nn.Module]] = {
@@ -19,6 +21,8 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "resnet": ResnetGenerator,
     "began": BeganGenerator,
     "multires": MultiresGenerator,
+    "sagan": SaganGenerator,
+    "biggan": BigganGenerator,
     "stylegan2": Stylegan2Generator,
     "progan": ProganGenerator,
 }
@@ -30,6 +34,8 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "dcgan_autoencoder": DcganAutoencoder,
     "began": BeganDiscriminator,
     "multires": MultiresDiscriminator,
+    "sagan": SaganDiscriminator,
+    "biggan": BigganDiscriminator,
     "stylegan2": Stylegan2Discriminator,
     "progan": ProganDiscriminator,
 }

@@ -1,0 +1,115 @@
+"""Residual networks with batch norm in the generator: SN-GAN (Miyato et al. 2018) and, with self-attention, SAGAN.
+
+One formula for all sizes and papers: from the image inwards channels double with each halving, up to `max_width`. At
+128×128 with width 64 these are the networks of both papers; SN-GAN's have no attention, and narrower blocks in the
+discriminator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparring.errors import UserError
+from sparring.nn.condition import Condition, Head, append_label
+from sparring.nn.conditional_norm import ConditionalBatchNorm
+from sparring.nn.discriminator import Discriminator
+from sparring.nn.layers import doubling, require_positive
+from sparring.nn.resample import Size, ladder
+from sparring.nn.scaling import DownBlock, UpBlock, convolution
+from sparring.nn.self_attention import attention_at
+
+
+class SaganGenerator(nn.Module):
+    """Latent (N, latent) → image (N, *shape) in [−1, 1]. A label chooses gain and bias of the blocks' batch norms.
+
+    width: channels at the image's size. max_width: the most channels of any stage; none: 16 × width.
+    attention: self-attention on maps of about so many pixels a side; 0: none, which is SN-GAN's.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], latent: int, classes: int,
+        *, width: int = 64, max_width: int | None = None, attention: int = 32,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        require_positive(width=width, max_width=max_width)
+        require_side(attention)
+        sizes = ladder(shape[1], shape[2], rungs=2)
+        widths = doubling(width, len(sizes), max_width or 16 * width)[::-1]
+        norm = partial(ConditionalBatchNorm, classes=classes)
+
+        self.base = Base(latent, widths[0], sizes[0])
+        self.blocks = nn.ModuleList(map(partial(UpBlock, norm=norm), widths, widths[1:], sizes[1:]))
+        self.attention = attention_at(attention, sizes[1:], widths[1:])
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.to_image = convolution(widths[-1], shape[0], 3)
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        x = self.base(latent)
+        for block, attend in zip(self.blocks, self.attention, strict=True):
+            x = attend(block(x, label))
+        return self.to_image(F.relu(self.norm(x))).tanh()
+
+
+class SaganDiscriminator(Discriminator):
+    """Image (N, *shape) → logit (N,). The features are the last maps, rectified and summed over all places.
+
+    width, max_width, attention: as in the generator.
+    base: the image is halved as long as at least so many pixels a side are left.
+    tail: blocks that follow at that size. wide: the first convolution of a block widens already, as in SAGAN; otherwise
+    the second does, as in SN-GAN.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], classes: int,
+        *, width: int = 64, max_width: int | None = None, attention: int = 32,
+        base: int = 4, tail: int = 1, wide: bool = True, condition: Condition = "projection",
+    ) -> None:  # fmt: skip
+        super().__init__(classes, condition)
+        require_positive(width=width, max_width=max_width, base=base, tail=tail)
+        require_side(attention)
+        sizes = ladder(shape[1], shape[2], base, rungs=2)[::-1]
+        sizes += [sizes[-1]] * tail
+        widths = doubling(width, len(sizes) - 1, max_width or 16 * width)
+
+        self.blocks = down_blocks(shape[0] + self.label_inputs, widths, sizes, wide=wide)
+        self.attention = attention_at(attention, sizes[1:], widths)
+        self.feature_count = widths[-1]
+        self.head = Head(self.feature_count, self.label_rows)
+
+    def features(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        x = append_label(x, label, self.label_inputs)
+        for block, attend in zip(self.blocks, self.attention, strict=True):
+            x = attend(block(x))
+        return F.relu(x).sum((2, 3))
+
+
+def down_blocks(channels: int, widths: Sequence[int], sizes: Sequence[Size], *, wide: bool = True) -> nn.ModuleList:
+    """A block for each of `widths`, from an image (N, channels, *sizes[0]) to maps of the last of `sizes`."""
+    return nn.ModuleList(
+        DownBlock(before, after, small, first=index == 0, shrinks=large != small, wide=wide)
+        for index, (before, after, (large, small)) in enumerate(
+            zip([channels, *widths], widths, pairwise(sizes), strict=False)
+        )
+    )
+
+
+class Base(nn.Linear):
+    """A vector (N, inputs) → the first maps (N, channels, *size), by one linear layer."""
+
+    def __init__(self, inputs: int, channels: int, size: Size) -> None:
+        super().__init__(inputs, channels * size[0] * size[1])
+        self.maps = (channels, *size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).unflatten(1, self.maps)
+
+
+def require_side(attention: int) -> None:
+    """Raise UserError for a negative number of pixels."""
+    if attention < 0:
+        raise UserError(f"attention is a number of pixels a side, or 0 for none, and not {attention}")
