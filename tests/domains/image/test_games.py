@@ -108,7 +108,7 @@ def test_every_recipe_trains_all_its_players_and_draws_samples(name: str, shape:
     assert drawn["data"].shape == (5, *shape)
     assert drawn["data"].dtype == torch.float32
     assert torch.equal(drawn["data"], again["data"])
-    learns_range = ("resnet", "progan", "msg", "lapgan")  # from the data
+    learns_range = ("resnet", "progan", "stylegan2", "stylegan3", "msg", "lapgan")  # from the data
     limit = 10 if load_recipe(name).model["generator"]["name"] in learns_range else 1
     assert drawn["data"].abs().max() <= limit
     assert drawn["data"].std(0).max() > 0

@@ -17,7 +17,7 @@ from sparring.nn.discriminator import Discriminator
 from sparring.nn.equalised import EqualisedConv2d, EqualisedLinear, leaky
 from sparring.nn.filtered import ShrinkingConv2d
 from sparring.nn.filters import binomial, to_size
-from sparring.nn.layers import require_positive
+from sparring.nn.layers import doubling, require_positive
 from sparring.nn.mapping import MappedHead, MappingNetwork
 from sparring.nn.minibatch import MinibatchStdDev
 from sparring.nn.modulated import NoiseKind, StyledConv, ToImage
@@ -29,7 +29,7 @@ Architecture = Literal["skip", "resnet", "orig"]
 class Stylegan2Generator(nn.Module):
     """Latent (N, latent) → image (N, *shape), unbounded as in the paper: it learns the range [−1, 1] from the data.
 
-    base: channels × pixels a side: a stage of 2ᵏ pixels has base / 2ᵏ channels, at most `max_width`.
+    width: channels at the largest stage; each smaller one has twice as many, at most `max_width`; none: 8 × width.
     code: numbers in a code. mapping: fully connected layers from latent to code.
     architecture: how stages make the image: `skip` sums an image of each, `resnet` sums maps, `orig` takes the last.
 
@@ -39,12 +39,12 @@ class Stylegan2Generator(nn.Module):
 
     def __init__(
         self, shape: tuple[int, int, int], latent: int, classes: int,
-        *, base: int = 16384, max_width: int = 512, code: int = 512, mapping: int = 8, architecture: Architecture = "skip",
+        *, width: int = 64, max_width: int | None = None, code: int = 512, mapping: int = 8, architecture: Architecture = "skip",
     ) -> None:  # fmt: skip
         super().__init__()
-        require_positive(base=base, max_width=max_width, code=code, mapping=mapping)
+        require_positive(width=width, max_width=max_width, code=code, mapping=mapping)
         self.mapping = MappingNetwork(latent, classes, code, layers=mapping)
-        self.synthesis = Synthesis(shape, code, base=base, max_width=max_width, architecture=architecture)
+        self.synthesis = Synthesis(shape, code, width=width, max_width=max_width, architecture=architecture)
         self.layers = self.synthesis.layers
 
     @property
@@ -67,11 +67,11 @@ class Synthesis(nn.Module):
     taps: Tensor
 
     def __init__(
-        self, shape: tuple[int, int, int], code: int, *, base: int, max_width: int, architecture: Architecture
+        self, shape: tuple[int, int, int], code: int, *, width: int, max_width: int | None, architecture: Architecture
     ) -> None:
         super().__init__()
         sizes = ladder(shape[1], shape[2])
-        widths = [channels(size, base, max_width) for size in sizes]
+        widths = doubling(width, len(sizes), max_width)[::-1]
         self.layers = 2 * len(sizes)
         self.sizes, self.architecture = sizes, architecture
 
@@ -105,19 +105,19 @@ class Synthesis(nn.Module):
 class Stylegan2Discriminator(Discriminator):
     """Image (N, *shape) → logit (N,). The features are those of the last hidden layer.
 
-    base, max_width: as in the generator. condition: `projection` on the mapped label (StyleGAN2-ADA), or `concat`.
+    width, max_width: as in the generator. condition: `projection` on the mapped label (StyleGAN2-ADA), or `concat`.
     mapping: fully connected layers from label to code. minibatch: samples in a group whose deviation the network sees
     (a plane of `MinibatchStdDev`); 0: it does not, and judges samples one by one.
     """
 
     def __init__(
         self, shape: tuple[int, int, int], classes: int,
-        *, base: int = 16384, max_width: int = 512, mapping: int = 8, minibatch: int = 4, condition: Condition = "projection",
+        *, width: int = 64, max_width: int | None = None, mapping: int = 8, minibatch: int = 4, condition: Condition = "projection",
     ) -> None:  # fmt: skip
         super().__init__(classes, condition)
-        require_positive(base=base, max_width=max_width, mapping=mapping)
+        require_positive(width=width, max_width=max_width, mapping=mapping)
         sizes = ladder(shape[1], shape[2])[::-1]
-        widths = [channels(size, base, max_width) for size in sizes]
+        widths = doubling(width, len(sizes), max_width)
 
         self.from_image = EqualisedConv2d(shape[0] + self.label_inputs, widths[0], 1)
         self.stages = nn.ModuleList(
@@ -154,8 +154,3 @@ class ShrinkingBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = leaky(self.second(leaky(self.first(x))))
         return (y + self.past(to_size(x, self.taps, self.size))) * math.sqrt(0.5)
-
-
-def channels(size: Size, base: int, max_width: int) -> int:
-    """Channels of maps of a size: base / pixels a side, the longer one rounded up to a power of two; at most max_width."""
-    return max(1, min(base // 2 ** math.ceil(math.log2(max(size))), max_width))
