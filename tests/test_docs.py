@@ -35,6 +35,7 @@ from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifie
 from sparring.domains.image.games.energy import EnergyOptions, EquilibriumOptions
 from sparring.domains.image.games.growing import GrowingOptions
 from sparring.domains.image.games.information import InformationOptions
+from sparring.domains.image.games.selfsupervised import SelfSupervisedOptions
 from sparring.domains.image.games.style import StyledOptions
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.metrics.meter import measure_of
@@ -245,7 +246,7 @@ KEYS = {
     "machine": keys_of(Machine, "machine"),
     "data": keys_of(ImageOptions, "data"),
     "model": set().union(*(
-        keys_of(model, "model") for model in (EnergyOptions, EquilibriumOptions, ModelOptions, AuxiliaryClassifierOptions, InformationOptions, GrowingOptions, StyledOptions, AutoencoderOptions)
+        keys_of(model, "model") for model in (EnergyOptions, EquilibriumOptions, SelfSupervisedOptions, ModelOptions, AuxiliaryClassifierOptions, InformationOptions, GrowingOptions, StyledOptions, AutoencoderOptions)
     )),
     "loss": keys_of(LossOptions, "loss") | keys_of(CodeLoss, "loss"),
 }  # fmt: skip

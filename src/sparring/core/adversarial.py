@@ -158,6 +158,7 @@ class AdversarialGame(Game):
         """Adversarial loss, then each penalty that is due at this step, then what a subclass adds."""
         label = self.label(batch)
         real = self.disturb(self.both_sides.pretend(batch["data"], lambda: self.draw_unseen(batch)), step)
+        batch.memo["shown"] = real  # for a subclass's terms
         with torch.set_grad_enabled(keep_fakes):
             fake = self.draw(batch)
         if keep_fakes:

@@ -13,6 +13,7 @@ from sparring.domains.image.games.contrastive import ContrastiveGame
 from sparring.domains.image.games.energy import EnergyGame, EquilibriumGame
 from sparring.domains.image.games.growing import GrowingGame
 from sparring.domains.image.games.information import InformationGame
+from sparring.domains.image.games.selfsupervised import SelfSupervisedGame
 from sparring.domains.image.games.style import StyledGame
 
 GAMES: dict[str, type[Game]] = {
@@ -24,5 +25,6 @@ GAMES: dict[str, type[Game]] = {
     "growing": GrowingGame,
     "energy": EnergyGame,
     "equilibrium": EquilibriumGame,
+    "self_supervised": SelfSupervisedGame,
     "adversarial_autoencoder": AdversarialAutoencoder,
 }

@@ -8,6 +8,7 @@ from sparring.domains.image.networks.autoencoder import BeganDiscriminator, Dcga
 from sparring.domains.image.networks.began import BeganGenerator
 from sparring.domains.image.networks.biggan import BigganDiscriminator, BigganGenerator
 from sparring.domains.image.networks.dcgan import DcganDiscriminator, DcganGenerator
+from sparring.domains.image.networks.fastgan import FastganDiscriminator, FastganGenerator
 from sparring.domains.image.networks.mlp import MlpDiscriminator, MlpGenerator
 from sparring.domains.image.networks.multires import MultiresDiscriminator, MultiresGenerator
 from sparring.domains.image.networks.progan import ProganDiscriminator, ProganGenerator
@@ -20,6 +21,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "dcgan": DcganGenerator,
     "resnet": ResnetGenerator,
     "began": BeganGenerator,
+    "fastgan": FastganGenerator,
     "multires": MultiresGenerator,
     "sagan": SaganGenerator,
     "biggan": BigganGenerator,
@@ -33,6 +35,7 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "resnet": ResnetDiscriminator,
     "dcgan_autoencoder": DcganAutoencoder,
     "began": BeganDiscriminator,
+    "fastgan": FastganDiscriminator,
     "multires": MultiresDiscriminator,
     "sagan": SaganDiscriminator,
     "biggan": BigganDiscriminator,
