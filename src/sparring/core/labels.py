@@ -80,11 +80,11 @@ class Labels:
                 return torch.tensor(number) if self.kind == "classes" else _hot(number, len(self.names))
             if "=" not in str(wish):
                 raise self._unknown("label", str(wish))
-        given = {self._number(name): number for name, number in self._parts(wish).items()}
+        given = {self._number(name): share for name, share in self._parts(wish).items()}
         vector = torch.full((len(self.names),), math.nan)
-        for place, number in given.items():
-            self._require(place, number)
-            vector[place] = (number - self._of(self.mean, place, 0.0)) / self._of(self.deviation, place, 1.0)
+        for place, asked in given.items():
+            self._require(place, asked)
+            vector[place] = (asked - self._of(self.mean, place, 0.0)) / self._of(self.deviation, place, 1.0)
         if self.kind in ("classes", "soft"):
             if abs(sum(given.values()) - 1) > TOLERANCE:
                 raise UserError(

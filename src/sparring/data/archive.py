@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from sparring.data.decode import EXTENSIONS, decode
 from sparring.data.folder import MAX_BYTES
-from sparring.data.labels import class_folders, read_labels
+from sparring.data.labelling import Labelling, Vectors, Wanted
+from sparring.data.labels import label_files
 from sparring.data.source import BrokenSample, ImageSource
 from sparring.errors import UserError
 
@@ -38,8 +39,15 @@ class ArchiveSource(ImageSource):
     name: what the user passed. file: the archive. folder: the folder inside that is meant, or empty for all of it.
     """
 
-    def __init__(self, name: str, file: Path, folder: str = "", labels_file: Path | None = None) -> None:
-        self.name, self.file, self.folder, self._labels_file = name, file, folder, labels_file
+    def __init__(
+        self,
+        name: str,
+        file: Path,
+        folder: str = "",
+        labels_file: Path | None = None,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+    ) -> None:
+        self.name, self.file, self.folder, self._labels_file, self._wanted = name, file, folder, labels_file, wanted
         self._open = threading.local()
 
     @abstractmethod
@@ -70,7 +78,9 @@ class ArchiveSource(ImageSource):
 
     def fingerprint(self) -> str:
         """Of the archive's size and time, and the bytes at its head and tail (a zip's table of members is its tail)."""
-        return stamp_file(self.file, self.folder, self._labels_file)
+        # "2": what a table's columns mean was another thing before.
+        how = [self._labels_file, "2", self._wanted] if self._labels_file or self._wanted else [None]
+        return stamp_file(self.file, self.folder, *how)
 
     @cached_property
     def names(self) -> list[str]:  # type: ignore[override]
@@ -80,10 +90,22 @@ class ArchiveSource(ImageSource):
     @cached_property
     def labels(self) -> list[str]:  # type: ignore[override]
         """By class folders or by the labels file; empty without labels."""
+        return self._labelling.texts
+
+    @cached_property
+    def vectors(self) -> Vectors | None:  # type: ignore[override]
+        """By the labels file."""
+        return self._labelling.vectors
+
+    @cached_property
+    def note(self) -> str:  # type: ignore[override]
+        """What of the labels is not used."""
+        return self._labelling.note
+
+    @cached_property
+    def _labelling(self) -> Labelling:
         inside = _below_single_folder([name.removeprefix(self._prefix) for name, _ in self._images])
-        if self._labels_file:
-            return read_labels(self._labels_file, inside)
-        return class_folders(self.name, inside, separator="/" if self.folder else ":")
+        return label_files(self.name, inside, self._labels_file, self._wanted, separator="/" if self.folder else ":")
 
     @cached_property
     def _images(self) -> list[tuple[str, Any]]:
@@ -136,8 +158,15 @@ class ZipSource(ArchiveSource):
 class TarSource(ArchiveSource):
     """Images inside a tar archive; a compressed one is best read in order, because going back means starting again."""
 
-    def __init__(self, name: str, file: Path, folder: str = "", labels_file: Path | None = None) -> None:
-        super().__init__(name, file, folder, labels_file)
+    def __init__(
+        self,
+        name: str,
+        file: Path,
+        folder: str = "",
+        labels_file: Path | None = None,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(name, file, folder, labels_file, wanted)
         with file.open("rb") as stream:
             head = stream.read(6)
         self._opener = _decompressor(head)
@@ -172,7 +201,13 @@ def split_archive(reference: str) -> tuple[Path, str] | None:
     return None
 
 
-def open_archive(reference: str, file: Path, folder: str, labels_file: Path | None = None) -> ArchiveSource:
+def open_archive(
+    reference: str,
+    file: Path,
+    folder: str,
+    labels_file: Path | None = None,
+    wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+) -> ArchiveSource:
     """Open the images below `folder` inside the archive `file`; empty means all of it.
 
     A single folder around everything is passed over before class folders are looked for.
@@ -180,8 +215,8 @@ def open_archive(reference: str, file: Path, folder: str, labels_file: Path | No
     """
     kind = ZipSource if file.suffix.lower() == ".zip" else TarSource
     try:
-        with kind(reference, file, folder, labels_file).open():
-            return kind(reference, file, folder, labels_file)
+        with kind(reference, file, folder, labels_file, wanted).open():
+            return kind(reference, file, folder, labels_file, wanted)
     except _DAMAGE as error:
         raise _unreadable(reference, error) from error
 

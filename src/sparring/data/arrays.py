@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparring.data.archive import stamp_file
-from sparring.data.labels import read_table
+from sparring.data.labelling import Labelling, Wanted, label_by_array, label_by_columns, label_by_texts
+from sparring.data.labels import read_columns
 from sparring.data.source import BrokenSample, ImageSource
 from sparring.errors import UserError
 
@@ -38,8 +39,11 @@ class ArraySource(ImageSource):
     lowest: the smallest value of floats, which says whether they are in [-1, 1] or [0, 1].
     """
 
-    def __init__(self, name: str, array: NDArray[Any], labels: list[str], fingerprint: str, lowest: float = 0) -> None:
-        self.name, self.labels = name, labels
+    def __init__(
+        self, name: str, array: NDArray[Any], labelling: Labelling, fingerprint: str, lowest: float = 0
+    ) -> None:
+        self.name, self.labels, self.vectors = name, labelling.texts, labelling.vectors
+        self.note = labelling.note
         self.names = [f"{name}[{index}]" for index in range(len(array))]
         self._array, self._fingerprint, self._lowest = array, fingerprint, lowest
 
@@ -63,24 +67,30 @@ class ArraySource(ImageSource):
         return self._fingerprint
 
 
-def open_digits() -> ArraySource:
+def open_digits(wanted: Wanted = Wanted()) -> ArraySource:  # noqa: B008 (frozen)
     """scikit-learn's handwritten digits: 1,797 images of 8×8, its values 0..16 scaled to 0..255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    return ArraySource("digits", images, [str(label) for label in digits.target], _digest(images))
+    labelling = label_by_texts("digits", [str(label) for label in digits.target], wanted)
+    return ArraySource("digits", images, labelling, _digest(images))
 
 
-def open_array(reference: str, file: Path, labels_file: Path | None = None) -> ArraySource:
+def open_array(
+    reference: str,
+    file: Path,
+    labels_file: Path | None = None,
+    wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+) -> ArraySource:
     """Open a .npy or .npz file of images (N, H, W), (N, H, W, C) or (N, C, H, W), C in 1..4.
 
     The arrays of an .npz are found by the names in IMAGE_KEYS and LABEL_KEYS; a text array CLASS_KEY (K,) gives labels
-    that are numbers 0..K-1 their names. A last axis of 1..4 is taken as channels before a second one is. labels_file: an
+    that are numbers 0..K-1, or labels (N, K) that are no classes, their names. A last axis of 1..4 is taken as channels before a second one is. labels_file: an
     .npy of N labels, or a table with N rows, for an .npy.
     Raises UserError where the arrays are not images, or the labels do not fit them or the names.
     """
-    classes = None
+    classes, table = None, None
     if file.suffix.lower() == ".npz":
         arrays = _read_npz(reference, file)
         images = _pick(arrays, IMAGE_KEYS)
@@ -90,11 +100,16 @@ def open_array(reference: str, file: Path, labels_file: Path | None = None) -> A
         labels, classes = _pick(arrays, LABEL_KEYS), _pick(arrays, [CLASS_KEY])
     else:
         images = _read_npy(file)
-        labels = _read_labels(labels_file) if labels_file else None
+        table = labels_file if labels_file and labels_file.suffix.lower() != ".npy" else None
+        labels = _read_npy(labels_file) if labels_file and not table else None
     shaped = _channels_last(reference, images)
     lowest = _check_range(reference, shaped)
-    names = _label_names(reference, labels, len(shaped), classes)
-    return ArraySource(reference, shaped, names, _fingerprint(file, shaped, names), lowest)
+    labelling = (
+        _label_rows(table, len(shaped), wanted)
+        if table
+        else _labelling(reference, labels, len(shaped), wanted, classes)
+    )
+    return ArraySource(reference, shaped, labelling, _fingerprint(file, shaped, labelling), lowest)
 
 
 def is_idx(file: Path) -> bool:
@@ -113,7 +128,12 @@ def find_idx(folder: Path) -> Path | None:
     return next(iter([*train, *found]), None)
 
 
-def open_idx(reference: str, file: Path, labels_file: Path | None = None) -> ArraySource:
+def open_idx(
+    reference: str,
+    file: Path,
+    labels_file: Path | None = None,
+    wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+) -> ArraySource:
     """Open an IDX file of byte images (N, H, W), with the labels of the file beside it whose name says so.
 
     Raises UserError where a file is damaged or the counts differ.
@@ -122,10 +142,13 @@ def open_idx(reference: str, file: Path, labels_file: Path | None = None) -> Arr
     if images.ndim != 3:
         raise UserError(f"{reference}: has {images.ndim} axes, images have 3 (N, H, W); pass the file of images")
     beside = labels_file or _idx_labels(file)
-    labels = (_read_labels(beside) if not is_idx(beside) else _read_idx(beside)) if beside else None
-    names = _label_names(reference, labels, len(images))
+    if beside and beside.suffix.lower() != ".npy" and not is_idx(beside):
+        labelling = _label_rows(beside, len(images), wanted)
+    else:
+        read = _read_npy if beside and beside.suffix.lower() == ".npy" else _read_idx
+        labelling = _labelling(reference, read(beside) if beside else None, len(images), wanted)
     images = images[..., None]
-    return ArraySource(reference, images, names, _fingerprint(file, images, names))
+    return ArraySource(reference, images, labelling, _fingerprint(file, images, labelling))
 
 
 def _read_npz(reference: str, file: Path) -> dict[str, NDArray[Any]]:
@@ -192,6 +215,30 @@ def _check_range(reference: str, images: NDArray[Any]) -> float:
     return lowest
 
 
+def _label_rows(file: Path, count: int, wanted: Wanted) -> Labelling:
+    """Labels in the order of a table's rows."""
+    table = read_columns(file)
+    if len(table.paths) != count:
+        raise UserError(f"{file}: {len(table.paths)} rows of labels for {count} images: there must be one for each")
+    return label_by_columns(str(file), table.columns, table.label, wanted)
+
+
+def _labelling(
+    reference: str, labels: NDArray[Any] | None, count: int, wanted: Wanted, classes: NDArray[Any] | None = None
+) -> Labelling:
+    """What an array of labels means: classes, unless it holds rows of numbers, or fractions."""
+    hot = labels is not None and labels.ndim == 2 and labels.shape[1] > 1 and _one_hot(labels)
+    if labels is not None and len(labels) == count and not (hot and wanted.kind == "auto"):
+        texts = _decoded(classes).tolist() if classes is not None and classes.dtype.kind in "US" else None
+        if found := label_by_array(reference, labels, texts, wanted):
+            return found
+    return label_by_texts(reference, _label_names(reference, labels, count, classes), wanted)
+
+
+def _one_hot(labels: NDArray[Any]) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all())
+
+
 def _label_names(
     reference: str, labels: NDArray[Any] | None, count: int, classes: NDArray[Any] | None = None
 ) -> list[str]:
@@ -200,7 +247,7 @@ def _label_names(
         return []
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    elif labels.ndim == 2 and ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all():
+    elif labels.ndim == 2 and _one_hot(labels):
         labels = labels.argmax(axis=1)
     if labels.ndim != 1 or len(labels) != count:
         raise UserError(f"{reference}: labels of shape {labels.shape} for {count} images: there must be one for each")
@@ -226,11 +273,6 @@ def _class_names(reference: str, labels: NDArray[Any], classes: NDArray[Any]) ->
 
 def _decoded(texts: NDArray[Any]) -> NDArray[Any]:
     return np.char.decode(texts, "utf-8", "replace") if texts.dtype.kind == "S" else texts
-
-
-def _read_labels(file: Path) -> NDArray[Any]:
-    """Labels from an .npy file, or in the order of a table's rows."""
-    return _read_npy(file) if file.suffix.lower() == ".npy" else np.array([label for _, label in read_table(file)])
 
 
 def _read_idx(file: Path) -> NDArray[np.uint8]:
@@ -264,7 +306,8 @@ def _idx_labels(file: Path) -> Path | None:
     return next((path for path in candidates if path.is_file() and path != file), None)
 
 
-def _fingerprint(file: Path, images: NDArray[Any], labels: list[str]) -> str:
+def _fingerprint(file: Path, images: NDArray[Any], labelling: Labelling) -> str:
+    labels = [*labelling.texts, *([labelling.vectors.digest().hex()] if labelling.vectors else [])]
     if images.nbytes <= SMALL:
         return _digest(images, labels)
     return stamp_file(file, images.shape, "\0".join(labels))

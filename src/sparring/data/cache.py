@@ -3,7 +3,7 @@
 A cache is a folder under `$SPARRING_CACHE` or `~/.cache/sparring`, named by a digest of the content and the settings:
 
     images.npy      uint8 (N, C, H, W)
-    labels.npy      int64 (N,), where there are labels
+    labels.npy      where there are labels: numbers int64 (N,), or vectors float32 (N, K) in the data's units
     names.json      the names of the N images
     manifest.json   shape, class names, the broken images with their reasons, settings
 """
@@ -42,18 +42,21 @@ class ImageCache:
     """Decoded images.
 
     images: uint8 (N, C, H, W), memory-mapped copy-on-write (writing to it never reaches the disk).
-    labels: int64 (N,), numbers into `classes`; None without labels.
+    labels: int64 (N,), numbers into `classes`, or float32 (N, K) where `kind` is none; None without labels.
     classes: the names of the labels, in order.
+    kind: `classes`, or what the vectors are. note: what of the labels is not used, and why.
     broken: (name, reason) of each image that could not be read.
     fingerprint: hexadecimal digest of content and settings.
     """
 
     folder: Path
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[Any] | None
     classes: tuple[str, ...]
     broken: list[tuple[str, str]]
     fingerprint: str
+    kind: str = "classes"
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,6 +75,8 @@ def build_cache(
     fit: Fit = "crop",
     classes: Sequence[str] | None = None,
     limit: int | None = None,
+    labels: str = "auto",
+    label_columns: Sequence[str] | None = None,
     folder: Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -83,7 +88,7 @@ def build_cache(
         colour, 4 where any has colour and any has alpha.
     fit: see `sparring.data.decode.fit`. classes: keep only these. limit: keep so many at most, chosen at random (the
         same ones every time) and left in their order; broken ones count.
-    folder: where caches live. workers: processes; None: one for each core. progress: called with (done, all) images.
+    labels, label_columns: what the source was opened with. folder: where caches live. workers: processes; None: one for each core. progress: called with (done, all) images.
 
     Broken images are skipped and named in `ImageCache.broken`. The folder appears whole or not at all; processes that
     build the same cache at the same time wait for each other. One that is damaged on disk is built again.
@@ -98,6 +103,9 @@ def build_cache(
         "classes": sort_classes(classes) if classes is not None else None,
         "limit": limit,
     }
+    # A source's content includes its labels; but some are told apart only when they are opened.
+    settings |= {} if labels == "auto" else {"labels": labels}
+    settings |= {} if label_columns is None else {"label_columns": list(label_columns)}
     content = f"{source.fingerprint()}{json.dumps(settings, sort_keys=True)}"
     key = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
     path = root / f"{_stem(source.name)}-{key}"
@@ -139,10 +147,13 @@ def _open(path: Path, key: str) -> ImageCache | None:
         size = (path / "images.npy").stat().st_size
         labels = np.load(path / "labels.npy", allow_pickle=False) if manifest["classes"] else None
         whole = images.dtype == np.uint8 and list(images.shape) == manifest["shape"] and size == manifest["bytes"]
-        if not whole or (labels is not None and labels.shape != (len(images),)) or not (path / "names.json").is_file():
+        kind = str(manifest.get("label_kind", "classes"))
+        expected = (len(images),) if kind == "classes" else (len(images), len(manifest["classes"]))
+        if not whole or (labels is not None and labels.shape != expected) or not (path / "names.json").is_file():
             return None
         broken = [(str(name), str(reason)) for name, reason in manifest["broken"]]
-        return ImageCache(path, images, labels, tuple(manifest["classes"]), broken, key)
+        note = str(manifest.get("note", ""))
+        return ImageCache(path, images, labels, tuple(manifest["classes"]), broken, key, kind, note)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
@@ -151,6 +162,8 @@ def _choose(source: ImageSource, classes: list[str] | None, limit: int | None) -
     """The indices of the images to keep, ascending."""
     chosen = np.arange(len(source))
     if classes is not None:
+        if source.vectors is not None:
+            raise UserError(f"{source.name}: its labels are {source.vectors.kind}, not classes: leave out data.classes")
         if not source.labels:
             raise UserError(f"{source.name}: has no labels, so no classes can be chosen: leave out data.classes")
         known = sort_classes(source.labels)
@@ -181,6 +194,9 @@ def _build(
         number = {name: position for position, name in enumerate(classes)}
         ids = np.array([number[source.labels[index]] for index in done.kept], np.int64)
         np.save(folder / "labels.npy", ids, allow_pickle=False)
+    if source.vectors is not None:
+        classes = list(source.vectors.names)
+        np.save(folder / "labels.npy", source.vectors.rows[done.kept], allow_pickle=False)
     # ASCII JSON, so that names which are no text (undecodable bytes of a file system) survive.
     (folder / "names.json").write_text(json.dumps([source.names[index] for index in done.kept]))
     manifest = {
@@ -188,6 +204,8 @@ def _build(
         "shape": [len(done.kept), *done.shape],
         "bytes": file.stat().st_size,
         "classes": classes,
+        "label_kind": source.vectors.kind if source.vectors is not None else "classes",
+        "note": source.note,
         "broken": done.broken,
         "content": source.fingerprint(),
         "settings": settings,

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparring.data.decode import EXTENSIONS, decode
-from sparring.data.labels import class_folders, read_labels
+from sparring.data.labelling import Labelling, Wanted
+from sparring.data.labels import label_files
 from sparring.data.source import BrokenSample, ImageSource
 from sparring.errors import UserError
 
@@ -26,9 +27,10 @@ class FileSource(ImageSource):
     """
 
     def __init__(
-        self, name: str, root: Path, names: list[str], labels: list[str], stamps: Sequence[tuple[int, int]]
+        self, name: str, root: Path, names: list[str], labelling: Labelling, stamps: Sequence[tuple[int, int]]
     ) -> None:
-        self.name, self.root, self.names, self.labels = name, root, names, labels
+        self.name, self.root, self.names = name, root, names
+        self.labels, self.vectors, self.note = labelling.texts, labelling.vectors, labelling.note
         self._stamps = stamps
 
     def load(self, index: int) -> NDArray[np.uint8]:
@@ -59,10 +61,17 @@ class FileSource(ImageSource):
         for name, stamp in zip(self.names, self._stamps, strict=True):
             digest.update(f"{name}\0{stamp[0]}\0{stamp[1]}\n".encode(errors="surrogateescape"))
         digest.update("\0".join(self.labels).encode(errors="surrogateescape"))
+        if self.vectors is not None:
+            digest.update(self.vectors.digest())
         return digest.hexdigest()
 
 
-def open_folder(reference: str, root: Path, labels_file: Path | None = None) -> FileSource:
+def open_folder(
+    reference: str,
+    root: Path,
+    labels_file: Path | None = None,
+    wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+) -> FileSource:
     """Every image below `root`, in the order of their names; hidden files and folders are passed over.
 
     labels_file: a table of paths (relative to `root`) and labels, instead of class folders.
@@ -72,8 +81,8 @@ def open_folder(reference: str, root: Path, labels_file: Path | None = None) -> 
     if not found:
         raise UserError(f"{reference}: found no images (looked for {' '.join(EXTENSIONS)}); is the path right?")
     names = [name for name, _, _ in found]
-    labels = read_labels(labels_file, names) if labels_file else class_folders(reference, names, separator="/")
-    return FileSource(reference, root, names, labels, [(size, time) for _, size, time in found])
+    labelling = label_files(reference, names, labels_file, wanted, separator="/")
+    return FileSource(reference, root, names, labelling, [(size, time) for _, size, time in found])
 
 
 def _images(root: Path) -> Iterable[tuple[str, int, int]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparring.data.decode import decode
+from sparring.data.labelling import SEPARATOR, Wanted, label_by_texts
 from sparring.data.source import BrokenSample, ImageSource
 from sparring.errors import UserError, missing_extra
 
@@ -21,14 +22,27 @@ LABEL_COLUMNS = ("label", "labels", "class", "category", "fine_label", "target",
 class HubSource(ImageSource):
     """The rows of a `datasets.Dataset`: a column of encoded images, and one of labels or none."""
 
-    def __init__(self, name: str, rows: Any, image_column: str, label_column: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        rows: Any,
+        image_column: str,
+        label_column: str | None,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+    ) -> None:
         self.name = name
         self.names = [f"{name}[{index}]" for index in range(len(rows))]
-        self.labels = _label_names(rows, label_column) if label_column else []
+        texts = _label_names(name, rows, label_column, wanted) if label_column else []
+        labelling = label_by_texts(name, texts, wanted, label_column or "label", guess=True)
+        self.labels, self.vectors, self.note = labelling.texts, labelling.vectors, labelling.note
         self._column, self._images = image_column, rows.select_columns([image_column])
         self._fingerprint = hashlib.blake2b(
             f"{rows._fingerprint}\0{image_column}\0{label_column}".encode(), digest_size=16
         ).hexdigest()
+        if self.vectors is not None:
+            self._fingerprint = hashlib.blake2b(
+                self.vectors.digest() + self._fingerprint.encode(), digest_size=16
+            ).hexdigest()
 
     def load(self, index: int) -> NDArray[np.uint8]:
         """Decode one row. Raises BrokenSample."""
@@ -52,7 +66,7 @@ class HubSource(ImageSource):
         return self._fingerprint
 
 
-def open_hub(reference: str) -> HubSource:
+def open_hub(reference: str, wanted: Wanted = Wanted()) -> HubSource:  # noqa: B008 (frozen)
     """Open `hf:NAME`, `hf:NAME@CONFIG`, `hf:NAME#SPLIT`, `hf:FOLDER`, or a local Parquet file (with or without `hf:`).
 
     The split is `train` where none is named, or the only one there. Code that a data set brings is never run.
@@ -68,7 +82,11 @@ def open_hub(reference: str) -> HubSource:
     if isinstance(rows.features[image_column], datasets.Image):
         rows = rows.cast_column(image_column, datasets.Image(decode=False))
     others = set(rows.features) - {image_column}
-    return HubSource(reference, rows, image_column, next((name for name in LABEL_COLUMNS if name in others), None))
+    if wanted.columns and (len(wanted.columns) > 1 or wanted.columns[0] not in others):
+        known = ", ".join(sorted(others)) or "none but the images"
+        raise UserError(f"{reference}: data.label_columns names one of its columns; there are {known}")
+    names = wanted.columns or LABEL_COLUMNS
+    return HubSource(reference, rows, image_column, next((name for name in names if name in others), None), wanted)
 
 
 def _load(datasets: Any, reference: str, name: str, split: str) -> Any:
@@ -119,14 +137,26 @@ def _is_encoded(datasets: Any, feature: Any) -> bool:
     return isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary")
 
 
-def _label_names(rows: Any, column: str) -> list[str]:
-    """Each row's label as text, by the names of a ClassLabel where there are some."""
+def _label_names(reference: str, rows: Any, column: str, wanted: Wanted) -> list[str]:
+    """Each row's label as text, by the names of a ClassLabel where there are some; lists are attributes.
+
+    Raises UserError where some rows have none.
+    """
     values = rows.with_format(None)[column]
-    names = getattr(rows.features[column], "names", None)
-    if any(value is None for value in values):
+    missing = sum(value is None for value in values)
+    if missing == len(values) or wanted.kind == "none" or any(isinstance(value, dict) for value in values):
         return []
-    if names:
-        return [names[value] if 0 <= value < len(names) else str(value) for value in values]
-    if any(isinstance(value, list | dict) for value in values):
-        return []
-    return [str(value) for value in values]
+    if missing:
+        raise UserError(
+            f"{reference}: {missing} of {len(values)} rows have no {column}; fill them in, or leave all labels aside with "
+            "--set data.labels=none"
+        )
+    feature = rows.features[column]
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+
+    def text(value: Any) -> str:
+        if isinstance(value, list):
+            return SEPARATOR.join(text(each) for each in value) + SEPARATOR
+        return names[value] if names and 0 <= value < len(names) else str(value)
+
+    return [text(value) for value in values]

@@ -5,24 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparring.data.folder import FileSource
-from sparring.data.labels import read_table
+from sparring.data.labelling import Wanted, label_by_columns
+from sparring.data.labels import read_columns
 from sparring.errors import UserError
 
 
-def open_index(reference: str, file: Path) -> FileSource:
+def open_index(reference: str, file: Path, wanted: Wanted = Wanted()) -> FileSource:  # noqa: B008 (frozen)
     """The images that `file` lists, in its order; paths are relative to the folder it lies in.
 
     Files that are missing count as broken images. Raises UserError where all are, or some rows have no label.
     """
-    rows = read_table(file)
-    labels = [label for _, label in rows]
-    unlabelled = next((number for number, label in enumerate(labels, 1) if not label), None)
-    if unlabelled and any(labels):
-        raise UserError(f"{reference}: row {unlabelled} has no label; fill it in or remove it")
-    stamps = [_stamp(file.parent / path) for path, _ in rows]
+    table = read_columns(file)
+    labelling = label_by_columns(reference, table.columns, table.label, wanted)
+    stamps = [_stamp(file.parent / path) for path in table.paths]
     if all(size < 0 for size, _ in stamps):
-        raise UserError(f"{reference}: none of its files exists ({rows[0][0]}, …); write paths relative to it")
-    return FileSource(reference, file.parent, [path for path, _ in rows], labels if any(labels) else [], stamps)
+        raise UserError(f"{reference}: none of its files exists ({table.paths[0]}, …); write paths relative to it")
+    return FileSource(reference, file.parent, table.paths, labelling, stamps)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -7,13 +7,15 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sparring.data.decode import EXTENSIONS
+from sparring.data.labelling import SEPARATOR, Labelling, Wanted, label_by_columns, label_by_texts
 from sparring.errors import UserError
 
-PATH_KEYS = ("path", "file", "file_name", "filename", "image", "image_path", "img")
+PATH_KEYS = ("path", "file", "file_name", "filename", "image", "image_path", "img", "image_id")
 LABEL_KEYS = ("label", "class", "category", "target", "y")
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 
@@ -45,26 +47,70 @@ def sort_classes(labels: Iterable[str]) -> list[str]:
         return sorted(distinct)
 
 
-def read_labels(file: Path, names: Sequence[str]) -> list[str]:
+def label_files(
+    reference: str, names: Sequence[str], file: Path | None, wanted: Wanted, *, separator: str
+) -> Labelling:
+    """The labels of image files by a table, or by the folders that they lie in. Raises UserError."""
+    if file:
+        return read_labels(file, names, wanted)
+    labelling = label_by_texts(reference, class_folders(reference, names, separator=separator), wanted)
+    return labelling if labelling.texts or labelling.vectors else replace(labelling, note=unfiled(names))
+
+
+def unfiled(names: Sequence[str]) -> str:
+    """Says so where some images lie in folders and others beside them: then no folder is a class. Otherwise empty."""
+    loose = [name for name in names if "/" not in name]
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    if not loose or len(folders) < 2:
+        return ""
+    return (
+        f"{len(loose)} of {len(names)} images lie in no sub-folder ({loose[0]}, …), so sub-folders are no classes: "
+        "move these into one to have labels"
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of images. paths: of each row. columns: name → a text for each row. label: the column named like one."""
+
+    paths: list[str]
+    columns: dict[str, list[str]]
+    label: str | None
+
+    def pick(self, rows: Sequence[int]) -> dict[str, list[str]]:
+        """The columns of these rows, in this order."""
+        return {name: [column[row] for row in rows] for name, column in self.columns.items()}
+
+
+def read_labels(file: Path, names: Sequence[str], wanted: Wanted = Wanted()) -> Labelling:  # noqa: B008 (frozen)
     """The labels of the images `names` by a table of paths and labels.
 
     A path of the table means the image of that name, or the only one with that file name.
     Raises UserError where an image has no label.
     """
-    table = dict(read_table(file))
+    table = read_columns(file)
+    rows = {path: row for row, path in enumerate(table.paths)}
     # A file name that is there twice, on either side, is told apart by its whole path alone.
-    listed, present = (Counter(Path(path).name for path in paths) for paths in (table, names))
-    by_file = {Path(path).name: label for path, label in table.items()}
-    by_file = {name: label for name, label in by_file.items() if listed[name] == present[name] == 1}
-    labels = [table.get(name) or by_file.get(Path(name).name) for name in names]
-    missing = [name for name, label in zip(names, labels, strict=True) if not label]
+    listed, present = (Counter(Path(path).name for path in paths) for paths in (rows, names))
+    by_file = {Path(path).name: row for path, row in rows.items()}
+    by_file = {name: row for name, row in by_file.items() if listed[name] == present[name] == 1}
+    found = [rows.get(name, by_file.get(Path(name).name, -1)) for name in names]
+    blank = table.columns.get(table.label or "", ["."] * len(table.paths)) if not wanted else ["."] * len(table.paths)
+    missing = [name for name, row in zip(names, found, strict=True) if row < 0 or not blank[row]]
     if missing:
         raise UserError(f"{file}: no label for {len(missing)} of {len(names)} images ({missing[0]}, …); add them")
-    return [str(label) for label in labels]
+    return label_by_columns(str(file), table.pick(found), table.label, wanted)
 
 
 def read_table(file: Path) -> list[tuple[str, str]]:
-    """The (path, label) rows of a CSV, TSV, JSON or JSONL file; a label is empty where the table has none.
+    """The (path, label) rows of a table; a label is empty where the table has none. Raises UserError as `read_columns`."""
+    table = read_columns(file)
+    labels = table.columns[table.label] if table.label else [""] * len(table.paths)
+    return list(zip(table.paths, labels, strict=True))
+
+
+def read_columns(file: Path) -> Table:
+    """The rows of a CSV, TSV, JSON or JSONL file as texts, empty where a row has nothing.
 
     Raises UserError where the file cannot be read or has no column of paths.
     """
@@ -83,12 +129,14 @@ def read_table(file: Path) -> list[tuple[str, str]]:
     path_key = _key(rows[0], PATH_KEYS)
     if path_key is None:
         raise UserError(f"{file}: no column of paths: name it {' or '.join(PATH_KEYS[:4])}")
-    label_key = _key(rows[0], LABEL_KEYS)
-    pairs = [(_text(row.get(path_key)), _text(row.get(label_key)) if label_key else "") for row in rows]
-    empty = next((number for number, (path, _) in enumerate(pairs, 1) if not path), None)
+    paths = [_text(row.get(path_key)) for row in rows]
+    empty = next((number for number, path in enumerate(paths, 1) if not path), None)
     if empty:
         raise UserError(f"{file}: row {empty} has no path; fill it in or remove it")
-    return pairs
+    keys = [key for key in rows[0] if key != path_key]
+    columns = {str(key): [_text(row.get(key)) for row in rows] for key in keys}
+    label = _key(rows[0], LABEL_KEYS)
+    return Table(paths, columns, None if label is None else str(label))
 
 
 def _csv_rows(text: str) -> list[dict[str, Any]]:
@@ -107,9 +155,13 @@ def _key(row: dict[str, Any], known: Sequence[str]) -> str | None:
 
 
 def _text(value: Any) -> str:
-    """A cell as text; a whole number that a table stored as 3.0 is "3"."""
+    """A cell as text; a whole number that a table stored as 3.0 is "3", and a list is joined like attributes."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, list):
+        return SEPARATOR.join(_text(each) for each in value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sparring.data.labelling import Vectors
+
 
 class BrokenSample(Exception):  # noqa: N818  (an event that is counted and named, never fatal)
     """A sample that cannot be read; `str()` says why in a few words."""
@@ -18,13 +20,17 @@ class ImageSource(ABC):
 
     name: what the user passed.
     names: one for each image, as a user would look for it (a path, `archive.zip:cats/1.png`, `digits[17]`).
-    labels: one for each image, or empty where the source has no labels.
+    labels: one for each image, or empty where the source has no labels, or these are no classes.
+    vectors: attributes, values or shares of classes of each image, or None.
+    note: what of the labels is not used, and why; empty where there is nothing to say.
     sequential: reading out of order is slow (a compressed tar): go through it in order, in one process.
     """
 
     name: str
     names: list[str]
     labels: list[str]
+    vectors: Vectors | None = None
+    note: str = ""
     sequential: bool = False
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sparring.data.archive import ARCHIVES, open_archive, split_archive
@@ -9,6 +10,7 @@ from sparring.data.arrays import find_idx, is_idx, open_array, open_digits, open
 from sparring.data.folder import open_folder
 from sparring.data.hub import open_hub
 from sparring.data.index import open_index
+from sparring.data.labelling import Asked, Wanted, label_by_texts
 from sparring.data.shards import is_shards, open_shards
 from sparring.data.source import ImageSource
 from sparring.data.stream_index import is_stream, open_local
@@ -17,7 +19,13 @@ from sparring.errors import UserError, nearest
 INDEXES = (".csv", ".tsv", ".json", ".jsonl")
 
 
-def open_source(reference: str, *, labels_file: str | None = None) -> ImageSource:
+def open_source(
+    reference: str,
+    *,
+    labels_file: str | None = None,
+    labels: Asked = "auto",
+    label_columns: Sequence[str] | None = None,
+) -> ImageSource:
     """Open images by reference. Nothing is decoded yet.
 
     `digits`                  scikit-learn's 1,797 handwritten digits, 8×8
@@ -33,52 +41,63 @@ def open_source(reference: str, *, labels_file: str | None = None) -> ImageSourc
 
     labels_file: labels from elsewhere: a table of paths and labels for folders and archives, a file of the same kind
     for IDX and .npy.
+    labels: what they are, `auto` by what they look like, `none` to leave them aside. label_columns: those of a table.
     Raises UserError where there is nothing that can be opened.
     """
+    wanted = Wanted(labels, tuple(label_columns) if label_columns is not None else None)
     suffix = Path(reference).suffix.lower()
+    if wanted.columns and not (labels_file or suffix in (*INDEXES, ".parquet") or reference.startswith("hf:")):
+        raise UserError(f"{reference}: is no table, whose columns data.label_columns could name: leave it out")
     is_hub = reference.startswith("hf:") or suffix == ".parquet"
     if labels_file and (reference == "digits" or is_hub or suffix in (".npz", *INDEXES)):
         raise UserError(f"{reference} brings its own labels: leave out data.labels_file")
     if reference == "digits":
-        return open_digits()
+        return open_digits(wanted)
     if is_hub:
-        return open_hub(reference)
+        return open_hub(reference, wanted)
     if is_stream(reference):
         if labels_file:
             raise UserError(f"{reference} brings its own labels: leave out data.labels_file")
-        return open_local(reference)
-    labels = _existing(labels_file) if labels_file else None
+        return _as_wanted(open_local(reference), wanted)
+    table = _existing(labels_file) if labels_file else None
     archive = split_archive(reference)
     if archive:
-        return open_archive(reference, *archive, labels)
+        return open_archive(reference, *archive, table, wanted)
     path = _existing(reference)
     if path.is_dir():
-        return _open_directory(reference, path, labels)
+        return _open_directory(reference, path, table, wanted)
     if suffix in INDEXES:
-        return open_index(reference, path)
+        return open_index(reference, path, wanted)
     if suffix in (".npz", ".npy"):
-        return open_array(reference, path, labels)
+        return open_array(reference, path, table, wanted)
     if is_idx(path):
-        return open_idx(reference, path, labels)
+        return open_idx(reference, path, table, wanted)
     raise UserError(
         f"{reference}: not a kind of data that is known: give a folder of images, an archive ({' '.join(ARCHIVES)}), "
         ".npz, .npy, .csv, .json, .parquet or an IDX file"
     )
 
 
-def _open_directory(reference: str, path: Path, labels: Path | None) -> ImageSource:
+def _open_directory(reference: str, path: Path, labels: Path | None, wanted: Wanted) -> ImageSource:
     if is_shards(path):
-        return open_shards(reference, path)
+        return _as_wanted(open_shards(reference, path), wanted)
     idx = find_idx(path)
     if idx:
-        return open_idx(reference, idx, labels)
+        return open_idx(reference, idx, labels, wanted)
     try:
-        return open_folder(reference, path, labels)
+        return open_folder(reference, path, labels, wanted)
     except UserError:
         # No images: a folder of Parquet files is the one other thing that it may be.
         if labels is None and any(path.glob("*.parquet")):
-            return open_hub(f"hf:{path}")
+            return open_hub(f"hf:{path}", wanted)
         raise
+
+
+def _as_wanted(source: ImageSource, wanted: Wanted) -> ImageSource:
+    """A source whose labels are texts, with these as the recipe wants them."""
+    labelling = label_by_texts(source.name, source.labels, wanted)
+    source.labels, source.vectors = labelling.texts, labelling.vectors
+    return source
 
 
 def _existing(reference: str) -> Path:

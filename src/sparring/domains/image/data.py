@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pydantic
@@ -16,6 +16,7 @@ from sparring.data.augment import Augment, build
 from sparring.data.cache import ImageCache, build_cache
 from sparring.data.convert import Progress
 from sparring.data.decode import Fit
+from sparring.data.labelling import Asked, VectorKind, describe_labels
 from sparring.data.sampling import Order
 from sparring.data.sources import open_source
 from sparring.data.stream_index import is_stream
@@ -32,6 +33,10 @@ class ImageOptions(Section):
 
     source: str = pydantic.Field("digits", description="a folder, archive, array, IDX, table, hf:NAME, or digits")
     labels_file: str | None = pydantic.Field(None, description="labels from elsewhere: a table of paths and labels, …")
+    labels: Asked = pydantic.Field(
+        "auto", description="classes, attributes, values; auto: as they look; none: leave them aside"
+    )
+    label_columns: list[str] | None = pydantic.Field(None, description="the columns of a table that are labels")
     size: int | tuple[int, int] | None = pydantic.Field(
         None, description="pixels, or [height, width]; none: as they are"
     )
@@ -70,8 +75,10 @@ def open_images(options: ImageOptions, *, progress: Progress | None = None) -> I
     size = (options.size, options.size) if isinstance(options.size, int) else options.size
     folder = Path(options.cache).expanduser() if options.cache else None
     if is_stream(options.source):
-        for key in ("labels_file", "classes", "limit"):
-            if getattr(options, key) is not None:
+        for key, usual in (
+            ("labels_file", None), ("labels", "auto"), ("label_columns", None), ("classes", None), ("limit", None),
+        ):  # fmt: skip
+            if getattr(options, key) != usual:
                 raise UserError(f"{options.source}: is streamed, and data.{key} is for data that is not: leave it out")
         return open_stream(
             options.source,
@@ -83,7 +90,12 @@ def open_images(options: ImageOptions, *, progress: Progress | None = None) -> I
             cache=folder,
             progress=progress,
         )
-    source = open_source(options.source, labels_file=options.labels_file)
+    source = open_source(
+        options.source,
+        labels_file=options.labels_file,
+        labels=options.labels,
+        label_columns=options.label_columns,
+    )
     cache = build_cache(
         source,
         size=size,
@@ -91,6 +103,8 @@ def open_images(options: ImageOptions, *, progress: Progress | None = None) -> I
         fit=options.fit,
         classes=options.classes,
         limit=options.limit,
+        labels=options.labels,
+        label_columns=options.label_columns,
         folder=folder,
         progress=progress,
     )
@@ -126,7 +140,7 @@ def open_pair(
 class ImageData:
     """Decoded images, gathered by index into batches.
 
-    spec: shape (C, H, W), class names, count, and in `extra` the `label_counts` where there are labels.
+    spec: shape (C, H, W), class names, count, and in `extra` what `core.labels.Labels.of` reads.
     fingerprint: digest of the content and of the settings that decide the pixels (augmentation is not one of them).
     broken: (name, reason) of each image that could not be read.
     Images stay uint8; on the device where they fit into a quarter of its free memory, else in the memory-mapped cache.
@@ -142,11 +156,8 @@ class ImageData:
         self._images = torch.from_numpy(cache.images)
         self._rows = MappedRows(cache.images) if isinstance(cache.images, np.memmap) else None
         self._order: Foreseen | None = None
-        self._labels = None if cache.labels is None else torch.from_numpy(cache.labels)
+        self._labels, extra = _labels(cache)
         self._on_device, self._device = on_device, torch.device("cpu")
-        extra = {}
-        if self._labels is not None:
-            extra["label_counts"] = torch.bincount(self._labels, minlength=len(cache.classes)).tolist()
         channels, height, width = self._images.shape[1:]
         self.spec = DataSpec((channels, height, width), cache.classes, len(cache), extra)
         self.fingerprint, self.broken = cache.fingerprint, cache.broken
@@ -190,8 +201,9 @@ class ImageData:
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count]
 
     def batch(self, indices: Tensor, *, augment: bool = True) -> Batch:
-        """The images at `indices` (N,): `data` float32 (N, C, H, W) in [-1, 1], and `label` int64 (N,) if labelled.
+        """The images at `indices` (N,): `data` float32 (N, C, H, W) in [-1, 1], and `label` where they are labelled.
 
+        Labels: classes int64 (N,), otherwise float32 (N, K), of which values have mean 0 and variance 1.
         augment: apply the recipe's augmentation, with randomness from torch's global generator.
         """
         data = self._pixels(indices).to(torch.float32).div_(127.5).sub_(1.0)
@@ -220,6 +232,18 @@ class ImageData:
 
 
 Images = ImageData | ImageStream
+
+
+def _labels(cache: ImageCache) -> tuple[Tensor | None, dict[str, Any]]:
+    """Labels as networks see them, and what a specification says of them."""
+    extra: dict[str, Any] = {"label_note": cache.note} if cache.note else {}
+    if cache.labels is None:
+        return None, extra
+    if cache.kind == "classes":
+        numbers = torch.from_numpy(cache.labels)
+        return numbers, {**extra, "label_counts": torch.bincount(numbers, minlength=len(cache.classes)).tolist()}
+    seen, described = describe_labels(cache.labels, cast(VectorKind, cache.kind))
+    return torch.from_numpy(seen), {**extra, **described}
 
 
 def _free(device: torch.device) -> int:
