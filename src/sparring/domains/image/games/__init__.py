@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sparring.core.game import Game
 from sparring.domains.image.games.adversarial import ImageGame
+from sparring.domains.image.games.alias_free import AliasFreeGame
 from sparring.domains.image.games.autoencoder import AdversarialAutoencoder
 from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifierGame
 from sparring.domains.image.games.contrastive import ContrastiveGame
@@ -22,7 +23,7 @@ GAMES: dict[str, type[Game]] = {
     "contrastive": ContrastiveGame,
     "information": InformationGame,
     "styled": StyledGame,
-    "growing": GrowingGame,
+    "alias_free": AliasFreeGame,
     "energy": EnergyGame,
     "equilibrium": EquilibriumGame,
     "self_supervised": SelfSupervisedGame,

@@ -15,6 +15,7 @@ from sparring.domains.image.networks.progan import ProganDiscriminator, ProganGe
 from sparring.domains.image.networks.resnet import ResnetDiscriminator, ResnetGenerator
 from sparring.domains.image.networks.sagan import SaganDiscriminator, SaganGenerator
 from sparring.domains.image.networks.stylegan2 import Stylegan2Discriminator, Stylegan2Generator
+from sparring.domains.image.networks.stylegan3 import Stylegan3Generator
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "mlp": MlpGenerator,
@@ -26,6 +27,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "sagan": SaganGenerator,
     "biggan": BigganGenerator,
     "stylegan2": Stylegan2Generator,
+    "stylegan3": Stylegan3Generator,
     "progan": ProganGenerator,
 }
 

@@ -34,7 +34,8 @@ class Stylegan3Generator(nn.Module):
 
     equivariance: `translation` has 3×3 convolutions (configuration T), `rotation` 1×1 ones and filters that are alike in
         all directions (configuration R; the paper doubles its channels).
-    base: channels × pixels a side, at most `max_width`: a layer that keeps frequencies up to c has (base / 2) / c.
+    width: channels of layers that keep all frequencies of the image; those that keep half as many have twice as many
+        channels, at most `max_width`; none: 8 × width.
     code: numbers in a code. mapping: fully connected layers from latent to code.
     depth: convolutions, of which the last `critical` work at the image's whole bandwidth.
     margin: samples that maps have beyond each border. half_life: images after which half of a layer's measured
@@ -46,14 +47,14 @@ class Stylegan3Generator(nn.Module):
 
     def __init__(
         self, shape: tuple[int, int, int], latent: int, classes: int,
-        *, equivariance: Equivariance = "translation", base: int = 32768, max_width: int = 512,
+        *, equivariance: Equivariance = "translation", width: int = 128, max_width: int | None = 512,
         code: int = 512, mapping: int = 2, depth: int = 14, critical: int = 2, margin: int = 10, half_life: int = 20000,
     ) -> None:  # fmt: skip
         super().__init__()
-        require_positive(base=base, max_width=max_width, code=code, mapping=mapping, half_life=half_life)
+        require_positive(width=width, max_width=max_width, code=code, mapping=mapping, half_life=half_life)
         self.mapping = MappingNetwork(latent, classes, code, layers=mapping)
         self.synthesis = AliasFreeSynthesis(
-            shape, code, equivariance=equivariance, base=base, max_width=max_width,
+            shape, code, equivariance=equivariance, width=width, max_width=max_width,
             depth=depth, critical=critical, margin=margin, half_life=half_life,
         )  # fmt: skip
         self.layers = self.synthesis.layers
@@ -73,11 +74,12 @@ class AliasFreeSynthesis(nn.Module):
 
     def __init__(
         self, shape: tuple[int, int, int], code: int, *, equivariance: Equivariance,
-        base: int, max_width: int, depth: int, critical: int, margin: int, half_life: int,
+        width: int, max_width: int | None, depth: int, critical: int, margin: int, half_life: int,
     ) -> None:  # fmt: skip
         super().__init__()
         signals = schedule((shape[1], shape[2]), depth=depth, critical=critical, margin=margin)
-        widths = [max(1, round(min(base / 2 / signal.cutoff, max_width))) for signal in signals]
+        limit = 8 * width if max_width is None else max_width
+        widths = [round(min(width * signals[-1].cutoff / signal.cutoff, limit)) for signal in signals]
         turns = equivariance == "rotation"
 
         self.layers = depth + 2
@@ -90,7 +92,14 @@ class AliasFreeSynthesis(nn.Module):
             for index in range(depth)
         )  # fmt: skip
         self.to_image = AliasFreeConv(
-            widths[depth - 1], shape[0], code, signals[depth - 1], signals[depth], kernel=1, bent=False, half_life=half_life
+            widths[depth - 1],
+            shape[0],
+            code,
+            signals[depth - 1],
+            signals[depth],
+            kernel=1,
+            bent=False,
+            half_life=half_life,
         )
 
     def forward(self, codes: Tensor, noise: NoiseKind = "constant", transform: Tensor | None = None) -> Tensor:
