@@ -27,5 +27,6 @@ GAMES: dict[str, type[Game]] = {
     "energy": EnergyGame,
     "equilibrium": EquilibriumGame,
     "self_supervised": SelfSupervisedGame,
+    "growing": GrowingGame,
     "adversarial_autoencoder": AdversarialAutoencoder,
 }
