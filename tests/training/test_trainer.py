@@ -139,19 +139,19 @@ def test_listening_and_sampling_leave_no_trace_in_the_training(make_trainer: Mak
     assert_same(weights(quiet), weights(watched))
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(make_trainer: Make) -> None:
+def test_accumulated_gradients_and_figures_are_those_of_the_whole_batch(make_trainer: Make) -> None:
     class Plain(ToyGame):
         """Without noise, so that cutting the batch changes nothing but the order of sums."""
 
         def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
-            return Losses(
-                {"mean": self.first(batch["data"]).square().mean() + self.generator.layers[0].weight.square().sum()}
-            )
+            logits = self.first(batch["data"])
+            loss = logits.square().mean() + self.generator.layers[0].weight.square().sum()
+            return Losses({"mean": loss}, {"logit": logits.detach().mean()})
 
         def turns(self, step: int) -> Sequence[Turn]:
             return (Turn("first"),)
 
-    gradients = []
+    gradients, figures = [], []
     for parts in (1, 3):
         trainer = make_trainer({"train.micro_batches": parts}, folder=None, game=Plain(SPEC).double())
         trainer.data.images = trainer.data.images.double()
@@ -160,6 +160,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(make_trainer: Make) 
         )
         trainer.play_step()
         gradients.append(trainer.game.first[1].weight.grad.clone())
+        figures.append(trainer.read_losses())
+    assert {"loss/first/mean", "watch/first/logit"} <= set(figures[0])
+    assert figures[1] == pytest.approx(figures[0], rel=1e-6)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-6, atol=0)
 
 

@@ -7,7 +7,7 @@ sampling are the game's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,22 @@ class Losses(dict[str, Tensor]):
     def total(self) -> Tensor:
         """The sum of the parts, a scalar."""
         return torch.stack([part.float() for part in self.values()]).sum()
+
+    def plain(self) -> Losses:
+        """The same figures without their graphs."""
+        return Losses(*({name: value.detach() for name, value in each.items()} for each in (self, self.watch)))
+
+
+def mean_losses(weighted: Sequence[tuple[Losses, float]]) -> Losses:
+    """The weighted mean of the losses of several parts of a batch; the weights sum to 1. One part's are as they are."""
+    (first, _), *others = weighted
+    if not others:
+        return first
+
+    def mean(of: Callable[[Losses], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.stack([weight * of(each)[name] for each, weight in weighted]).sum() for name in of(first)}
+
+    return Losses(mean(lambda each: each), mean(lambda each: each.watch))
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,14 @@ class Game(nn.Module):
         values = resolve(cls, {**recipe.model, **recipe.loss}, where="model/loss")
         loss = {key: values.pop(key) for key in recipe.loss}
         return {"model": values, "loss": loss}
+
+    def prepare(self, data: Any, progress: Callable[[int, int], None] | None = None) -> None:
+        """Called once, before the first step of a new training: learn or load what stays as it is from then on.
+
+        It must live in parameters or buffers, for a resumed training has it from its checkpoint.
+        data: the training data (`data.dataset.Dataset`). progress: called with (done, all) while something is learnt.
+        Raises UserError for what the user can mend.
+        """
 
     def players(self) -> dict[str, nn.Module]:
         """Who takes turns: name → the module whose parameters that player's optimiser moves."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparring.core import processes
 from sparring.core.compiled import eager
 from sparring.core.ema import Average
-from sparring.core.game import Batch, Game, Losses, Turn
+from sparring.core.game import Batch, Game, Losses, Turn, mean_losses
 from sparring.core.regularize import clip_gradients, clip_weights, gradient_norm, weight_terms
 from sparring.core.schedules import learning_rate, length
 from sparring.core.standing import take_standing_statistics
@@ -194,17 +194,19 @@ class Trainer:
         return parts
 
     def accumulate(self, turn: Turn, player: PlayerState, parts: list[Batch], step: int) -> Losses:
-        """Losses and gradients over the micro-batches; the gradients are those of the whole batch's mean."""
+        """Losses and gradients over the micro-batches: both are those of the whole batch's mean."""
         total = sum(part.count for part in parts)
+        played: list[tuple[Losses, float]] = []
         for part in parts:
             self.at_hand(part)
             with self.engine.autocast():
                 losses = self.game.loss(turn, part, step)
             losses.update(weight_terms(player.module, player.regularize))
+            played.append((losses.plain(), part.count / total))
             loss = losses.total * (part.count / total)
             # `inputs` keeps other players' gradients untouched and spares the work of computing them.
             (player.scaler.scale(loss) if player.scaler else loss).backward(inputs=player.parameters)
-        return losses
+        return mean_losses(played)
 
     def meet(self, player: PlayerState, losses: Losses) -> Losses:
         """Gradients and figures as means over all processes: from here on they all know the same."""
