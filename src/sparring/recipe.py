@@ -43,6 +43,7 @@ class Player(Section):
 
     optimizer: dict[str, Any] = {}
     regularize: dict[str, Any] = {}
+    freeze: list[str] = pydantic.Field([], description="modules that stay as they are, by name or pattern")
 
 
 class Average(Section):

@@ -9,9 +9,10 @@ led on before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import ParametrizationList
@@ -24,13 +25,14 @@ ITERATIONS = 15  # of spectral norm's estimate, as many as PyTorch takes for wei
 
 
 @torch.no_grad()
-def take_standing_statistics(game: Game, *, seed: int = 0) -> bool:
+def take_standing_statistics(game: Game, *, frozen: Iterable[nn.Module] = (), seed: int = 0) -> bool:
     """Set the statistics of all batch norms that `game.generate` passes to means over 1,024 samples, in place.
 
     The game is in eval mode, and stays so. The same weights and seed give the same statistics; random numbers outside
-    are left as they are. Returns whether there was anything to do.
+    are left as they are. frozen: modules that are left as they are, with all in them. Returns whether there was anything to do.
     """
-    parts = [part for module in game.averaged().values() for part in module.modules()]
+    left = {part for module in frozen for part in module.modules()}
+    parts = [part for module in game.averaged().values() for part in module.modules() if part not in left]
     norms = [part for part in parts if isinstance(part, _BatchNorm) and part.running_mean is not None]
     bounded = [part for part in parts if isinstance(part, ParametrizationList) and isinstance(part[0], _SpectralNorm)]
     for weight in bounded:

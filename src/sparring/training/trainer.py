@@ -149,6 +149,8 @@ class Trainer:
         step, options = self.state.step, self.recipe.train
         multiplier = learning_rate(options.schedule, step, options.steps) * self.state.lr_scale
         self.engine.share_buffers(self.game.get_buffer(name) for name in self.buffers)
+        for player in self.players.values():
+            player.hold()
         parts: list[Batch] = []
         for turn in self.game.turns(step):
             if turn.fresh or not parts:
@@ -360,7 +362,8 @@ class Trainer:
     def stand(self) -> None:
         """Give averaged weights, which are in place, statistics of their own: once a step, however often samples are drawn."""
         if self.standing_at != self.state.step and self.average.kept:
-            take_standing_statistics(self.game)
+            frozen = [module for player in self.players.values() for module in player.frozen]
+            take_standing_statistics(self.game, frozen=frozen)
             self.average.refresh()
             self.standing_at = self.state.step
 
