@@ -70,6 +70,8 @@ class AdversarialGame(Game):
 
     accuracy: Tensor
     label_weights: Tensor
+    parts: Sequence[int] = ()
+    """Lengths of the inputs that a sample (N, numbers) is packed of; () where it is one input."""
 
     def __init__(
         self,
@@ -196,6 +198,7 @@ class AdversarialGame(Game):
             joint=self.joint,
             probes=probes,
             anchors=self.overfitting.anchors,
+            parts=self.parts,
         )
         parts |= play_penalties(self.penalties, played, step)
         losses = Losses(parts, self.watch(real_logits.detach(), fake_logits.detach()))

@@ -37,12 +37,16 @@ class Probe:
     logits: Tensor
     order: SecondOrder
 
-    def squared_gradient_norms(self) -> Tensor:
-        """‖∇D‖² at each sample, (n,), differentiable by the parameters."""
+    def squared_gradient_norms(self, parts: Sequence[int] = ()) -> Tensor:
+        """‖∇D‖² at each sample, (n,), differentiable by the parameters.
+
+        parts: lengths of the parts of samples (n, numbers); where given, those by each part on its own, (n, parts).
+        """
         # The gradient call too: under autocast the backward's own products would be rounded to half precision.
         with torch.autocast(self.samples.device.type, enabled=False):
             gradient = self.order.gradient(self.logits, self.samples)
-            return precise(gradient).square().flatten(1).sum(1)
+            squares = precise(gradient).square().flatten(1)
+            return torch.stack([part.sum(1) for part in squares.split(list(parts), 1)], 1) if parts else squares.sum(1)
 
 
 @dataclass
@@ -57,6 +61,8 @@ class Played:
     augment: a random augmentation of samples, for the consistency penalty.
     joint: several lots may pass together.
     anchors: running means of the logits of real samples and of fakes, (2,), for the penalty that holds logits near them.
+    parts: lengths of the inputs that are packed into samples (N, numbers), whose gradients `wgan_gp` and `dragan` hold one by
+        one; () where a sample is one input.
     probes: passes made already, of all or of `spaced` samples of the sides that they are filed under, in a row.
     together: figures that will be asked for at both sides.
     waiting: what came with the other side's figure, until it is asked for.
@@ -70,6 +76,7 @@ class Played:
     augment: Callable[[Tensor], Tensor] | None = None
     joint: bool = False
     anchors: Tensor | None = None
+    parts: Sequence[int] = ()
     probes: Mapping[Sides, Probe] = field(default_factory=dict)
     together: frozenset[Figure] = frozenset()
     waiting: dict[tuple[Figure, Side], Tensor] = field(default_factory=dict)
@@ -89,6 +96,7 @@ class Played:
             self.augment,
             self.joint,
             self.anchors,
+            self.parts,
             {sides: probe for sides, probe in self.probes.items() if len(probe.samples) == count * len(sides)},
             together if self.joint else frozenset(),
         )

@@ -264,6 +264,6 @@ def _pace(*, weight: float, every: int = 1, share: float = 1.0, final: float | N
 
 
 def _gradient_norms(played: Played, samples: Tensor) -> Tensor:
-    """‖∇D‖ at each of other samples than the batch's, (N,)."""
+    """‖∇D‖ at each of other samples than the batch's, (N,); of samples that are packed inputs, by each input, (N, inputs)."""
     # The root's slope at 0 is infinite, and infinity times the zero gradient inside would be NaN.
-    return (played.probe(samples).squared_gradient_norms() + 1e-12).sqrt()
+    return (played.probe(samples).squared_gradient_norms(played.parts) + 1e-12).sqrt()

@@ -14,6 +14,7 @@ from sparring.domains.image.games.contrastive import ContrastiveGame
 from sparring.domains.image.games.energy import EnergyGame, EquilibriumGame
 from sparring.domains.image.games.growing import GrowingGame
 from sparring.domains.image.games.information import InformationGame
+from sparring.domains.image.games.multiscale import LaplacianGame, MultiscaleGame
 from sparring.domains.image.games.selfsupervised import SelfSupervisedGame
 from sparring.domains.image.games.style import StyledGame
 
@@ -28,5 +29,7 @@ GAMES: dict[str, type[Game]] = {
     "equilibrium": EquilibriumGame,
     "self_supervised": SelfSupervisedGame,
     "growing": GrowingGame,
+    "multiscale": MultiscaleGame,
+    "laplacian": LaplacianGame,
     "adversarial_autoencoder": AdversarialAutoencoder,
 }

@@ -9,7 +9,9 @@ from sparring.domains.image.networks.began import BeganGenerator
 from sparring.domains.image.networks.biggan import BigganDiscriminator, BigganGenerator
 from sparring.domains.image.networks.dcgan import DcganDiscriminator, DcganGenerator
 from sparring.domains.image.networks.fastgan import FastganDiscriminator, FastganGenerator
+from sparring.domains.image.networks.lapgan import LapganDiscriminator, LapganGenerator
 from sparring.domains.image.networks.mlp import MlpDiscriminator, MlpGenerator
+from sparring.domains.image.networks.msg import MsgDiscriminator, MsgGenerator
 from sparring.domains.image.networks.multires import MultiresDiscriminator, MultiresGenerator
 from sparring.domains.image.networks.progan import ProganDiscriminator, ProganGenerator
 from sparring.domains.image.networks.resnet import ResnetDiscriminator, ResnetGenerator
@@ -29,6 +31,8 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "stylegan2": Stylegan2Generator,
     "stylegan3": Stylegan3Generator,
     "progan": ProganGenerator,
+    "msg": MsgGenerator,
+    "lapgan": LapganGenerator,
 }
 
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
@@ -43,4 +47,6 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "biggan": BigganDiscriminator,
     "stylegan2": Stylegan2Discriminator,
     "progan": ProganDiscriminator,
+    "msg": MsgDiscriminator,
+    "lapgan": LapganDiscriminator,
 }

@@ -19,6 +19,7 @@ from sparring.nn.condition import Condition, Head, append_label
 from sparring.nn.discriminator import Discriminator
 from sparring.nn.fusion import Fusion, fusion_layer
 from sparring.nn.layers import Dropout, Norm, doubling, norm_layer, require_dropout, require_positive
+from sparring.nn.pyramid import pyramid
 from sparring.nn.resample import Size, bounded, ladder, resize
 from sparring.nn.residual import LEAK, ResidualBlock
 
@@ -94,7 +95,7 @@ class MultiresDiscriminator(Discriminator):
 
     def features(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         x = append_label(x, label, self.label_inputs)
-        streams = [from_image(resize(x, size)) for size, from_image in zip(self.sizes, self.from_image, strict=True)]
+        streams = [from_image(each) for each, from_image in zip(pyramid(x, self.sizes), self.from_image, strict=True)]
         for play in self.rounds:
             streams = play(streams)
         return torch.cat([
