@@ -124,6 +124,15 @@ def test_gradients_are_averaged_over_processes_also_where_a_branch_left_one_out(
     assert [parameter.grad.flatten().tolist() for parameter in parameters] == [[2, 3], [6] * 4, [1]]
 
 
+def test_what_no_process_has_a_gradient_of_stays_without_one(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.dist, "all_reduce", lambda value: value.mul_(2))  # the other holds the same
+    parameters = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]
+    parameters[0].grad = torch.tensor([1.0, 2.0])
+    assert pair(0).average_gradients(parameters, [torch.tensor(3.0)]) == [3]
+    assert parameters[0].grad.tolist() == [1, 2]
+    assert parameters[1].grad is None
+
+
 def test_figures_are_averaged_with_the_gradients_and_flags_joined(pair: Any) -> None:
     parameter, figure = nn.Parameter(torch.ones(2)), torch.tensor(4.0)
     parameter.grad = torch.zeros(2)

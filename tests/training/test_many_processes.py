@@ -58,6 +58,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "synchronised batch norm": ("dcgan", [*TINY, "train.sync_batch_norm=true", "loss.penalties.r1.weight=1"]),
     "codes": ("infogan", [*TINY, *NO_NORM]),
     "three players": ("aae", [*TINY, "model.generator.norm=none"]),
+    # Adam without momentum again: at the recipe's rate the rounding of the first steps has grown by the last.
+    "growing in steps and fades": ("progan", [*TINY, "data.size=16", "model.growth={until: 0.8, fade: 0.6}", "train.optimizer.lr=1e-5"]),
+    "a pair of networks a size": ("lapgan", [*TINY, "model.generator.hidden=8", "model.discriminator.hidden=8"]),
+    "all sizes at once": ("msg-gan", TINY),
     "sharded optimisers": ("dcgan", [*TINY, *NO_NORM, *PAIRING, "train.shard_optimizer=true"]),
 }  # fmt: skip
 # What looks at differences of logits only is blind to the discriminator's last bias, which rounding then moves.

@@ -21,7 +21,6 @@ from sparring.nn.minibatch import MinibatchStdDev
 from sparring.nn.resample import Size, enlarge, resize
 from sparring.nn.residual import LEAK
 
-
 GAIN = math.sqrt(2)  # the authors': He's of a plain ReLU
 
 

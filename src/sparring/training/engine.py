@@ -97,16 +97,25 @@ class Engine:
         return Group(self.rank, self.world, self.device, seed) if self.world > 1 else None
 
     def average_gradients(self, parameters: list[nn.Parameter], figures: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Replace each gradient by its mean over processes; returns the means of scalar figures, which travel along."""
+        """Replace each gradient by its mean over processes; returns the means of scalar figures, which travel along.
+
+        What no process has a gradient of stays without one, so that the optimiser passes it over as for a single process.
+        """
         if self.world == 1:
             return list(figures)
         # Every process must send the same layout, also where a branch left a parameter out.
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        missing = [index for index, parameter in enumerate(parameters) if parameter.grad is None]
+        for index in missing:
+            parameters[index].grad = torch.zeros_like(parameters[index])
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         means = [figure.detach().reshape(1).to(gradients[0].dtype, copy=True) for figure in figures]
-        self._flat_mean([*gradients, *means])
+        present = torch.ones_like(means[0] if means else gradients[0].flatten()[:1]).repeat(len(parameters))
+        present[missing] = 0
+        self._flat_mean([*gradients, *means, present])
+        if missing:
+            for index, share in zip(missing, present[missing].tolist(), strict=True):
+                if share == 0:
+                    parameters[index].grad = None
         return [mean.reshape(()) for mean in means]
 
     def share_buffers(self, buffers: Iterable[Tensor]) -> None:

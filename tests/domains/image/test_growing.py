@@ -238,6 +238,6 @@ def test_growing_needs_networks_that_grow() -> None:
 
 
 def test_growing_refuses_an_optimiser_that_counts_one_step_for_all_weights() -> None:
-    with pytest.raises(UserError, match="train.shard_optimizer counts the steps of all weights together"):
+    with pytest.raises(UserError, match=r"train.shard_optimizer counts the steps of all weights together"):
         make_game("train.shard_optimizer=true")
     make_game("train.shard_optimizer=true", "model.growth.until=0")
