@@ -40,7 +40,7 @@ def truncate_latents(latents: Tensor, truncation: float, distribution: Literal["
 def threshold(truncation: float) -> float:
     """Beyond which value a standard normal must be cut for this standard deviation in (0, 1): BigGAN's threshold.
 
-    The cut variance is 1 − 2tφ(t)/(2Φ(t) − 1). 0.88 → 2.0, 0.7 → 1.38, 0.54 → 1.0, 0.28 → 0.5.
+    The cut variance is 1 − 2tφ(t)/(2Φ(t) − 1). 0.88 → 2.0, 0.7 → 1.38, 0.54 → 1.0, 0.284 → 0.5.
     """
     low, high = 0.0, 40.0
     for _ in range(80):

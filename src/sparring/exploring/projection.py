@@ -6,7 +6,7 @@ last 25 %, with noise on the code that dies away, so that it finds its place rou
 - Mapped latents begin at their mean, and, in further attempts, at the draws most like the target. For the first half of
   the steps all layers share one (W), then each has its own (W+: Abdal et al. 2019).
 - Plain latents have no middle to begin at: all attempts begin at the draws most like the target. A normal latent of L
-  numbers has a length near √L; the prior keeps it there: weight · (|z|²/L − 1)². Uniform ones are kept in [−1, 1].
+  numbers has a length near √L; the prior keeps it there: weight · log²(|z|²/L). Uniform ones are kept in [−1, 1].
 
 The noise inputs of style-based generators stay constant: what is found is a code, which can be edited, and no picture
 hidden in the noise maps. The paper descends them as well.
@@ -188,7 +188,7 @@ def _descend(
             # A sum, not a mean: what is beside it must not change the way of a code.
             loss = likeness(made, target).sum()
             if not styled and not uniform:
-                loss = loss + PRIOR * (free.square().mean(1) - 1).square().sum()
+                loss = loss + PRIOR * free.square().mean(1).log().square().sum()
             optimizer.zero_grad()
             loss.backward()
             for group in optimizer.param_groups:
