@@ -74,7 +74,7 @@ class BigganGenerator(nn.Module):
         first, *conditions = self.conditions(latent, shared)
         x = self.base(first)
         for blocks, attend, condition in zip(self.stages, self.attention, conditions, strict=True):
-            for block in blocks:
+            for block in blocks.children():
                 x = block(x, condition)
             x = attend(x)
         return self.to_image(F.relu(self.norm(x))).tanh()
