@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sparring.core.game import Batch, Game
+from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.cache import default_folder
 from sparring.data.dataset import Dataset
 from sparring.domains import Domain, open_domain
@@ -118,10 +118,10 @@ def play(
         run.write_recipe(recipe)
     elif engine.main:
         Run.create(run.folder, recipe, data.spec, data.fingerprint)
-    if data.spec.classes and not game.conditions:
-        say(f"the data has {len(data.spec.classes)} classes, which the recipe {recipe.name!r} does not use")
+    if unused := unused_labels(recipe, data.spec, game):
+        say(unused)
     listeners: list[Listener] = [
-        SampleSheets(lambda samples, path: domain.show(samples, game.conditions, path), recipe)
+        SampleSheets(lambda samples, path: domain.show(samples, _rows(game, recipe), path), recipe)
     ]
     if measure is not None:
         # First: what it measures may end the training, and then there is a last sheet to draw.
@@ -140,6 +140,22 @@ def play(
     finally:
         engine.close()
     return _summary(trainer, recipe)
+
+
+def unused_labels(recipe: Recipe, spec: DataSpec, game: Game) -> str:
+    """One line on labels of the data that have no part in the game, and how they would; empty where all have."""
+    if game.reads_labels or not spec.classes:
+        return str(spec.extra.get("label_note", ""))
+    kind = spec.extra.get("label_kind", "classes")
+    what = "classes" if kind in ("classes", "soft") else kind
+    way = "--set model.conditional=true uses them" if "conditional" in recipe.model else "`cgan`, say, uses them"
+    aside = ", and --set data.labels=none leaves them aside" if "labels" in recipe.data else ""
+    return f"the data has {len(spec.classes)} {what}, which the recipe {recipe.name!r} does not use: {way}{aside}"
+
+
+def _rows(game: Game, recipe: Recipe) -> Sequence[str]:
+    """What the rows of a sample sheet show."""
+    return game.labels.sheet(recipe.train.sample_count)[2] if game.labels else ()
 
 
 def training_measure(measures: Mapping[str, Measure], figure: str) -> str:

@@ -61,8 +61,9 @@ class Trained:
         """
         passes = self._passes(batch_size, precision)
         if truncation == 1 and not self.game.has_codes:
-            return self._draw(count, seed, self.condition(label), batch_size, passes)
-        return self._render(self._draw_codes(count, seed, label, truncation, truncation_layers), batch_size, passes)
+            return self._in_units(self._draw(count, seed, self.condition(label), batch_size, passes))
+        codes = self._draw_codes(count, seed, label, truncation, truncation_layers)
+        return self._in_units(self._render(codes, batch_size, passes))
 
     def codes(
         self,
@@ -156,6 +157,14 @@ class Trained:
                 made = [self.game.render(part) for part in _parts(codes, passes.size)]
             whole = {name: torch.cat([each[name] for each in made]) for name in made[0]}
             yield from _parts(Batch(whole), batch_size)
+
+    def _in_units(self, samples: Iterator[Batch]) -> Iterator[Batch]:
+        """Samples whose labels are values in the data's units."""
+        labels = self.game.labels
+        for batch in samples:
+            if labels is not None and "label" in batch:
+                batch["label"] = labels.units(batch["label"])
+            yield batch
 
     def condition(self, label: Label) -> Tensor | None:
         """What a game takes as one sample's condition: see `Labels.ask`. Raises UserError."""

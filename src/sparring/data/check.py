@@ -104,7 +104,15 @@ def check_images(
     if "modes" in wanted:
         findings += odd_modes(scan, names)
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
-    return DataReport(source.name, summarise(scan, labels), findings, skipped)
+    summary = summarise(scan, labels)
+    if source.vectors is not None:
+        summary["label_kind"] = source.vectors.kind
+        summary["label_means"] = source.vectors.means()
+        if "labels" in wanted:
+            skipped["labels"] = f"the labels are {source.vectors.kind}, not classes"
+    if source.note:
+        summary["label_note"] = source.note
+    return DataReport(source.name, summary, findings, skipped)
 
 
 def summarise(scan: Scan, labels: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Whatever cleaning leaves out is copied into a quarantine beside the result, with
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import itertools
 import os
@@ -23,6 +24,7 @@ from sparring.data import decode
 from sparring.data.check import DataReport, check_images
 from sparring.data.checks.findings import Finding
 from sparring.data.checks.threads import in_threads
+from sparring.data.labelling import Vectors
 from sparring.data.labels import sort_classes
 from sparring.data.naming import file_stems
 from sparring.data.shards import write_shards
@@ -35,6 +37,7 @@ Format = Literal["folder", "npz", "shards", "tar"]
 Progress = Callable[[int, int], None]
 Value = TypeVar("Value")
 
+LABEL_TABLE = "labels.csv"  # beside the images of a folder whose labels are no classes
 _MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 
 
@@ -171,8 +174,18 @@ def _write_folder(
     def save(index: int) -> None:
         _save_png(convert(index), folder / f"{stems[index]}.png")
 
-    for _ in stream(save):
-        pass
+    written = [index for index, _ in stream(save)]
+    if source.vectors is not None:
+        _write_label_table(folder / LABEL_TABLE, source.vectors, [(f"{stems[index]}.png", index) for index in written])
+
+
+def _write_label_table(file: Path, vectors: Vectors, written: Sequence[tuple[str, int]]) -> None:
+    """A CSV file of each image's path and its attributes or values; `data.source` may name it."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["path", *vectors.names])
+    table.writerows([path, *(f"{number:.9g}" for number in vectors.rows[index].tolist())] for path, index in written)
+    file.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _write_tars(
@@ -197,9 +210,10 @@ def _write_tars(
 
 def _write_npz(file: Path, source: ImageSource, count: int, images: Iterator[tuple[int, NDArray[np.uint8]]]) -> None:
     labels: list[str] = []
+    rows: list[NDArray[np.float32]] = []
     everything = np.empty(0, np.uint8)
     filled = 0
-    for image in _same_shape(source, images, labels):
+    for image in _same_shape(source, images, labels, rows):
         if not filled:
             everything = np.empty((count, *image.shape), np.uint8)
         everything[filled] = image
@@ -210,14 +224,20 @@ def _write_npz(file: Path, source: ImageSource, count: int, images: Iterator[tup
         numbers = {label: number for number, label in enumerate(classes)}
         arrays["labels"] = np.array([numbers[label] for label in labels], np.int64)
         arrays["classes"] = np.array(classes)
+    if source.vectors is not None:
+        arrays["labels"] = np.stack(rows)
+        arrays["classes"] = np.array(source.vectors.names)
     with file.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def _same_shape(
-    source: ImageSource, images: Iterator[tuple[int, NDArray[np.uint8]]], labels: list[str]
+    source: ImageSource,
+    images: Iterator[tuple[int, NDArray[np.uint8]]],
+    labels: list[str],
+    rows: list[NDArray[np.float32]] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The images, whose labels are appended to `labels`. Raises UserError where one has another shape."""
+    """The images; their labels are appended to `labels`, or `rows` (K,). Raises UserError where one has another shape."""
     shape: tuple[int, ...] = ()
     for index, image in images:
         shape = shape or image.shape
@@ -227,6 +247,8 @@ def _same_shape(
             raise UserError(f"{source.name}: images of {seen} have different {differ}, or write them as a folder")
         if source.labels:
             labels.append(source.labels[index])
+        if rows is not None and source.vectors is not None:
+            rows.append(source.vectors.rows[index])
         yield image
 
 
@@ -299,6 +321,9 @@ def _check_settings(
         raise UserError(f"size {size} is not a side or a (height, width) of at least 1 pixel")
     if channels not in (None, 1, 2, 3, 4):
         raise UserError(f"channels {channels} is not 1 (grey), 2 (grey+alpha), 3 (RGB) or 4 (RGBA)")
+    kind = source.vectors.kind if source.vectors is not None else "classes"
+    if kind != "classes" and format not in ("npz", "folder"):
+        raise UserError(f"{out}: {format} hold classes, and the labels are {kind}: use --format npz or folder")
     if not len(source):
         raise UserError(f"{source.name}: found no images to prepare; is the path right?")
     if format == "npz" and out.suffix.lower() != ".npz":

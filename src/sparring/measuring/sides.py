@@ -99,7 +99,8 @@ def _renumbering(own: Sequence[str], classes: Sequence[str]) -> Callable[[Batch]
 
     def renumber(batch: Batch) -> Batch:
         label = batch.pop("label", None)
-        if label is not None and numbers is not None:
+        # Vectors are no classes, which is what measures ask labels for.
+        if label is not None and numbers is not None and not label.is_floating_point():
             batch["label"] = numbers[label.cpu()]
         return batch
 

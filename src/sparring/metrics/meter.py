@@ -76,7 +76,9 @@ class Meter:
         self.facts = {"seed": seed, "resizer": features.resizer, **(facts or {})}
 
     def describe(self, samples: Batch) -> Batch:
-        """Samples with their features (and logits) beside them."""
+        """Samples with their features (and logits) beside them; labels only where they are classes."""
+        if "label" in samples and samples["label"].is_floating_point():
+            samples = Batch({name: value for name, value in samples.items() if name != "label"})
         return samples if "features" in samples else Batch({**samples, **describe(self.features, samples)})
 
     def able(self, fake: Batch, *, paired: bool = False) -> list[str]:

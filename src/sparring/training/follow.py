@@ -177,19 +177,25 @@ class Recording(Listener):
 
 
 def draw(game: Game, count: int, *, seed: int, balanced: bool = False, batch_size: int = 256) -> Batch:
-    """Samples in one batch, on the CPU; `balanced`: of each condition equally many, in order, at most about `count`."""
+    """Samples in one batch, on the CPU.
+
+    balanced: of each class equally many, or of each attribute or step of a value (`Labels.sheet`), in order, about
+    `count`; their `label` is then the number of the row that they belong in.
+    """
     rng = torch.Generator(game.device).manual_seed(seed)
-    condition = None
-    if balanced and game.conditions:
-        each = max(1, count // len(game.conditions))
-        condition = torch.arange(len(game.conditions)).repeat_interleave(each)
+    condition, rows = None, None
+    if balanced and (labels := game.labels) is not None:
+        condition, rows, _ = labels.sheet(count)
         count = len(condition)
     pieces = []
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
         part = None if condition is None else condition[start : start + size]
         pieces.append({name: value.cpu() for name, value in game.generate(size, condition=part, rng=rng).items()})
-    return Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
+    whole = Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
+    if rows is not None:
+        whole["label"] = rows
+    return whole
 
 
 def _turns(values: Mapping[str, float]) -> list[str]:

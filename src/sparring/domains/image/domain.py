@@ -135,6 +135,8 @@ class ImageDomain(Domain):
 
 def _rows_by_condition(label: Tensor) -> tuple[Tensor, int] | None:
     """An order that puts each condition into a row of its own, and the rows' length."""
+    if label.is_floating_point():
+        return None  # vectors
     counts = label.bincount()
     counts = counts[counts > 0]
     if len(counts) < 2 or not bool((counts == counts[0]).all()):

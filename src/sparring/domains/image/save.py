@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,11 @@ PICTURES = 64  # that a process encodes at a time
 
 
 def save_npz(samples: Iterable[Batch], conditions: Sequence[str], out: Path) -> list[Path]:
-    """One array file: `images` uint8 (N, H, W, C), and where samples have a `label`, `labels` int64 (N,) and `classes`."""
-    labels: list[NDArray[np.int64]] = []
+    """One array file: `images` uint8 (N, H, W, C), and where samples have a `label`, `labels` and their names `classes`.
+
+    labels: int64 (N,) into `classes`, or float32 (N, K) where these are attributes, values or shares of classes.
+    """
+    labels: list[NDArray[Any]] = []
     with growing_npz(out) as file:
         with file.growing("images") as append:
             _write_behind(_noting(samples, labels), append)
@@ -44,8 +48,8 @@ def save_npz(samples: Iterable[Batch], conditions: Sequence[str], out: Path) -> 
 
 
 def save_npy(samples: Iterable[Batch], conditions: Sequence[str], out: Path) -> list[Path]:
-    """Images uint8 (N, H, W, C) in a file that can be mapped into memory; labels int64 (N,) in `NAME-labels.npy`."""
-    labels: list[NDArray[np.int64]] = []
+    """Images uint8 (N, H, W, C) in a file that can be mapped into memory; labels as in `save_npz` in `NAME-labels.npy`."""
+    labels: list[NDArray[Any]] = []
     beside = out.with_name(f"{out.stem}-labels.npy")
     with growing_npy(out) as append:
         _write_behind(_noting(samples, labels), append)
@@ -95,11 +99,12 @@ def save_pngs(samples: Iterable[Batch], out: Path, *, digits: int = 6, workers: 
     return [out / each for each in names]
 
 
-def _noting(samples: Iterable[Batch], labels: list[NDArray[np.int64]]) -> Iterator[Tensor]:
+def _noting(samples: Iterable[Batch], labels: list[NDArray[Any]]) -> Iterator[Tensor]:
     """The images of each batch; its labels are put on the list."""
     for batch in samples:
         if "label" in batch:
-            labels.append(batch["label"].cpu().numpy().astype(np.int64))
+            label = batch["label"].cpu()
+            labels.append(label.numpy().astype(np.float32 if label.is_floating_point() else np.int64))
         yield batch["data"]
 
 

@@ -65,7 +65,7 @@ class Learnt:
 class ClassifierFeatures:
     """The features (N, 128) of a network that was trained on the data it measures: see `sparring.metrics.figure.Features`.
 
-    name: with the start of the digest, how it was trained and the held-out accuracy. digest: of the weights.
+    network: what computes them, settled. name: with the start of the digest, how it was trained and the held-out accuracy. digest: of the weights.
     classes: the labels that `logits` tell apart, in order; empty where it was trained without.
     accuracy: the share of held-out images whose label it tells; None where it was trained without.
     """
@@ -74,7 +74,7 @@ class ClassifierFeatures:
         self, network: CompactNetwork, learnt: Learnt, shape: tuple[int, int, int], device: torch.device
     ) -> None:
         self.digest = _digest(network, shape)
-        self._network, self._device = network.to(device), device
+        self.network, self._device = network.to(device), device
         self._shape, self._size = shape, working_size(shape)
         self.classes, self.accuracy, self.reason = learnt.classes, learnt.accuracy, learnt.reason
         same = self._size == shape[1:]
@@ -99,8 +99,8 @@ class ClassifierFeatures:
             )
         with torch.no_grad(), _exactly(self._device):
             pixels = (to_bytes(chunk, self._size).to(self._device) for chunk in data.split(CHUNK))
-            features = torch.cat([self._network(from_bytes(chunk)) for chunk in pixels])
-            logits = self._network.logits(features)
+            features = torch.cat([self.network(from_bytes(chunk)) for chunk in pixels])
+            logits = self.network.logits(features)
         batch = Batch(features=features.to(data.device))
         if logits is not None:
             batch["logits"] = logits.to(data.device)
@@ -185,6 +185,8 @@ def _objection(labels: Tensor | None, classes: tuple[str, ...]) -> str:
     """Why these labels teach nothing, in a few words; empty where they do."""
     if labels is None or not classes:
         return "no labels"
+    if labels.is_floating_point():
+        return "labels are no classes"
     blank = torch.tensor([not name for name in classes], device=labels.device)
     known = (labels >= 0) & (labels < len(classes))
     missing = int((~known).sum()) + int(blank[labels[known]].sum())
