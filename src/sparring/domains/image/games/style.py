@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import pydantic
 import torch
@@ -17,6 +19,20 @@ from sparring.core.second_order import SecondOrder
 from sparring.domains.image.games.adversarial import ImageGame, ModelOptions
 from sparring.errors import UserError
 from sparring.recipe import Section
+
+
+class Styled(Protocol):
+    """A generator with styles: a code for each of its `layers`."""
+
+    layers: int
+    mapping: Callable[..., Tensor]
+    """Latent (N, L), label (N,) or (N, K) → codes (N, W)."""
+    synthesis: Callable[..., Tensor]
+    """Codes (N, layers, W), noise `random` or `constant` → images (N, C, H, W)."""
+
+    @property
+    def mean_code(self) -> Tensor:
+        """Where codes lie on average, (W,)."""
 
 
 class PathLength(Section):
@@ -38,8 +54,7 @@ class StyledOptions(ModelOptions):
 class StyledGame(ImageGame):
     """StyleGAN2 (Karras et al. 2020): codes of a mapping network, one for each layer of a synthesis network.
 
-    The generator has `mapping(latent (N, L), label)` → (N, W), `layers`, `synthesis(codes (N, layers, W), noise)` → images
-    and `mean_code` (W,). In training a sample may have two codes, the coarse layers' and the fine layers', and noise inputs
+    The generator is `Styled`. In training a sample may have two codes, the coarse layers' and the fine layers', and noise inputs
     are drawn; samples that are asked for have one code each and constant noise.
 
     path_mean: the moving average of path lengths, which each length is drawn to.
@@ -54,10 +69,15 @@ class StyledGame(ImageGame):
         if not all(hasattr(self.generator, part) for part in ("mapping", "synthesis", "layers", "mean_code")):
             name = options.generator.get("name")
             raise UserError(
-                f"model.generator: {name!r} has no styles for the game `styled`; take one that has: stylegan2"
+                f"model.generator: {name!r} has no styles for the game `styled`; take one that has: stylegan2, stylegan3"
             )
         self.mixing, self.path = options.style_mixing, options.path_length
         self.register_buffer("path_mean", torch.zeros(()))
+
+    @property
+    def styled(self) -> Styled:
+        """The generator."""
+        return cast(Styled, self.generator)
 
     def generator_loss(self, batch: Batch, step: int) -> Losses:
         """The adversarial loss, and the path lengths where it is their turn."""
@@ -80,7 +100,7 @@ class StyledGame(ImageGame):
         with torch.autocast(self.device.type, enabled=False):
             with eager(), SecondOrder() as order:
                 codes = self.draw_styles(count, None if label is None else spaced(label, count))
-                images = self.generator.synthesis(codes, "random")  # type: ignore[operator]
+                images = self.styled.synthesis(codes, "random")
                 direction = chance.normal_like(images) / math.sqrt(images[0, 0].numel())
                 along = (images * direction).sum(dim=(1, 2, 3))
             slopes = order.gradient(along, codes)
@@ -92,10 +112,10 @@ class StyledGame(ImageGame):
 
         A sample's first latent steers its layers up to a random one, and the second one those from there on.
         """
-        codes = self.spread(self.generator.mapping(self.noise(count, rng), label))  # type: ignore[operator]
+        codes = self.spread(self.styled.mapping(self.noise(count, rng), label))
         if not self.mixing:
             return codes
-        others = self.spread(self.generator.mapping(self.noise(count, rng), label))  # type: ignore[operator]
+        others = self.spread(self.styled.mapping(self.noise(count, rng), label))
         layers = codes.shape[1]
         crossing = chance.integers(1, layers, count, device=codes.device, rng=rng)
         mixed = chance.uniform(count, device=codes.device, rng=rng) < self.mixing
@@ -104,11 +124,11 @@ class StyledGame(ImageGame):
 
     def spread(self, codes: Tensor) -> Tensor:
         """The same code for each layer: (N, W) → (N, layers, W)."""
-        return codes[:, None].expand(-1, self.generator.layers, -1)  # type: ignore[arg-type]
+        return codes[:, None].expand(-1, self.styled.layers, -1)
 
     def sample(self, count: int, label: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
         """Samples as training wants them: mixed styles, drawn noise."""
-        return self.generator.synthesis(self.draw_styles(count, label, rng), "random")  # type: ignore[operator]
+        return self.styled.synthesis(self.draw_styles(count, label, rng), "random")
 
     def draw_codes(
         self,
@@ -125,11 +145,10 @@ class StyledGame(ImageGame):
         layers alone where that is given. Raises UserError where there are not as many numbers as layers.
         """
         drawn = super().draw_codes(count, condition=condition, rng=rng)
-        codes = self.spread(self.generator.mapping(drawn["code"], self.label(drawn)))  # type: ignore[operator]
-        mean: Tensor = self.generator.mean_code  # type: ignore[assignment]
-        return Batch({**drawn, "code": pull_to_mean(codes, mean, truncation, layers)})
+        codes = self.spread(self.styled.mapping(drawn["code"], self.label(drawn)))
+        return Batch({**drawn, "code": pull_to_mean(codes, self.styled.mean_code, truncation, layers)})
 
     def render(self, codes: Batch) -> Batch:
         """The samples of codes, with the constant noise, as `data`."""
-        images = self.generator.synthesis(codes["code"], "constant").float()  # type: ignore[operator]
+        images = self.styled.synthesis(codes["code"], "constant").float()
         return Batch({"data": images, **{name: value for name, value in codes.items() if name != "code"}})
