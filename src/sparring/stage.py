@@ -100,6 +100,9 @@ def play(
     game = domain.build_game(recipe, data.spec)
     if weights:
         _take_weights(game, weights, say)
+    if run and not resume_from:
+        with engine.main_first(), _reading(quiet or not engine.main, "preparing the game") as reading:
+            game.prepare(data, reading)
     if run and resume_from and run.read_spec()[1] != data.fingerprint:
         raise UserError(
             f"{run.folder}: the data {recipe.data.get('source')!r} has changed since the run began; use `sparring finetune` for new data"

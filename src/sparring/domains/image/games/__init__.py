@@ -15,6 +15,7 @@ from sparring.domains.image.games.energy import EnergyGame, EquilibriumGame
 from sparring.domains.image.games.growing import GrowingGame
 from sparring.domains.image.games.information import InformationGame
 from sparring.domains.image.games.multiscale import LaplacianGame, MultiscaleGame
+from sparring.domains.image.games.projected import ProjectedGame
 from sparring.domains.image.games.selfsupervised import SelfSupervisedGame
 from sparring.domains.image.games.style import StyledGame
 
@@ -28,6 +29,7 @@ GAMES: dict[str, type[Game]] = {
     "energy": EnergyGame,
     "equilibrium": EquilibriumGame,
     "self_supervised": SelfSupervisedGame,
+    "projected": ProjectedGame,
     "growing": GrowingGame,
     "multiscale": MultiscaleGame,
     "laplacian": LaplacianGame,

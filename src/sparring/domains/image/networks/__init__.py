@@ -14,6 +14,7 @@ from sparring.domains.image.networks.mlp import MlpDiscriminator, MlpGenerator
 from sparring.domains.image.networks.msg import MsgDiscriminator, MsgGenerator
 from sparring.domains.image.networks.multires import MultiresDiscriminator, MultiresGenerator
 from sparring.domains.image.networks.progan import ProganDiscriminator, ProganGenerator
+from sparring.domains.image.networks.projected import ProjectedDiscriminator
 from sparring.domains.image.networks.resnet import ResnetDiscriminator, ResnetGenerator
 from sparring.domains.image.networks.sagan import SaganDiscriminator, SaganGenerator
 from sparring.domains.image.networks.stylegan2 import Stylegan2Discriminator, Stylegan2Generator
@@ -42,6 +43,7 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "dcgan_autoencoder": DcganAutoencoder,
     "began": BeganDiscriminator,
     "fastgan": FastganDiscriminator,
+    "projected": ProjectedDiscriminator,
     "multires": MultiresDiscriminator,
     "sagan": SaganDiscriminator,
     "biggan": BigganDiscriminator,
