@@ -100,6 +100,8 @@ def test_every_recipe_trains_all_its_players_and_draws_samples(name: str, shape:
         still = [key for key in names if torch.equal(before[key], after[key])]
         if getattr(trainer.game.adversarial, "relativistic", False):  # a difference of logits knows no bias
             still = [key for key in still if key != "discriminator.head.linear.bias"]
+        if "growth" in load_recipe(name).model:  # full-grown here: what showed the smaller sizes rests
+            still = [key for key in still if not key.startswith(("discriminator.from_image.", "generator.to_image."))]
         assert names and not still, f"{player}: {still} stood still"
 
     with trainer.sampling() as game:
