@@ -50,7 +50,8 @@ def loop(game: Game, anchors: Batch, frames: int) -> Batch:
     size = _sphere(game, codes)
     if size:
         length = codes[:, :size].norm(dim=1, keepdim=True)
-        wanted = torch.lerp(length[neighbours[1]], length[neighbours[2]], t[:, None])
+        eased = (t * t * (3 - 2 * t))[:, None]  # a straight line would turn a corner at each anchor
+        wanted = torch.lerp(length[neighbours[1]], length[neighbours[2]], eased)
         way = torch.cat([F.normalize(way[:, :size], dim=1) * wanted, way[:, size:]], dim=1)
     found = {name: value[first] for name, value in anchors.items() if name not in ("code", "label")}
     if "label" in anchors:

@@ -277,11 +277,12 @@ def _write_projection(
 
 def _classifier(trained: Trained, progress: Progress | None) -> Callable[[Batch], tuple[Tensor, Sequence[str]]]:
     """Tells the classes of the training data in samples. Raises UserError where it has none that can be learnt."""
-    data = trained.domain.open_data(trained.recipe.data)
     tick = progress or (lambda what, done, total: None)
-    space = trained.domain.open_features("classifier", data, lambda done, total: tick("classifier", done, total))
 
     def classify(samples: Batch) -> tuple[Tensor, Sequence[str]]:
+        # Opened when it is wanted: a game that classes cannot be told in says so before anything is learnt.
+        data = trained.domain.open_data(trained.recipe.data)
+        space = trained.domain.open_features("classifier", data, lambda done, total: tick("classifier", done, total))
         logits = space(samples).get("logits")
         if logits is None:
             raise UserError(f"directions by labels need training data with labels: {space.name}")
