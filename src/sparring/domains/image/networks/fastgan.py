@@ -79,7 +79,9 @@ class FastganDiscriminator(Discriminator):
         few = widths[len(large)]
 
         # The largest sizes cost most and say least: images enter by convolutions alone.
-        kernels = [rung_kernel(small, size) for size, small in zip(large, sizes[1:], strict=False)] or [(3, 1, 1)]
+        kernels: list[tuple[int | Size, int | Size, int]] = [(3, 1, 1)]
+        if large:
+            kernels = [rung_kernel(small, size) for size, small in zip(large, sizes[1:], strict=False)]
         enter: list[nn.Module] = []
         for number, kernel in enumerate(kernels):
             before = widths[number] if number else shape[0] + self.label_inputs

@@ -77,7 +77,7 @@ class ProjectedDiscriminator(Discriminator):
         Raises UserError where a file is missing or holds something else.
         """
         if not self.prepared:
-            self.projector.backbone.take(self.weights, data, progress)  # type: ignore[union-attr,operator]
+            self.projector.backbone.take(self.weights, data, progress)  # type: ignore[operator]
             self.prepared.fill_(True)
 
     def features(self, x: Tensor, label: Tensor | None = None) -> Tensor:
@@ -102,7 +102,7 @@ class Projector(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], backbone: BackboneName, resolution: int | None, width: int) -> None:
         super().__init__()
-        self.backbone: nn.Module = BACKBONES[backbone](shape, resolution)
+        self.backbone = BACKBONES[backbone](shape, resolution)
         channels, sizes = self.backbone.channels, self.backbone.sizes  # the largest maps first
         mixed = [width * 2**number for number in range(len(channels))]
         self.across_channels = nn.ModuleList(nn.Conv2d(*pair, 1) for pair in zip(channels, mixed, strict=True))
@@ -235,4 +235,7 @@ def half(size: Size, stride: int) -> Size:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
-BACKBONES: dict[str, type[nn.Module]] = {"efficientnet_lite0": EfficientNetBackbone, "compact": CompactBackbone}
+BACKBONES: dict[str, type[EfficientNetBackbone] | type[CompactBackbone]] = {
+    "efficientnet_lite0": EfficientNetBackbone,
+    "compact": CompactBackbone,
+}
