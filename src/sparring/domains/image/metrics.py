@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+import hashlib
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
 
 from sparring.core.game import Batch
+from sparring.domains.image.leaks import AS_IT_IS, FEWEST, KINDS, Detector
 from sparring.domains.image.show import to_uint8
 from sparring.metrics import catalogue
 from sparring.metrics.catalogue import HIGHER, LOWER
@@ -59,6 +61,34 @@ def _lpips(real: Batch, fake: Batch, seed: int) -> Values:
     return {"lpips": float(torch.cat([network(one, other) for one, other in pairs]).mean())}
 
 
+def _leaks(real: Batch, fake: Batch, seed: int) -> Values:
+    if len(real["data"]) < FEWEST:
+        return {}
+    found = _detector(_Pictures(real["data"]), seed)(fake["data"])
+    return {
+        f"leak_{kind}": Value(leak.share, {"of_real": leak.of_real, "told": leak.told}) for kind, leak in found.items()
+    }
+
+
+class _Pictures:
+    """Images, equal where their files would be: the detector is learnt once for all halves of the samples."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.digest = hashlib.blake2b(to_uint8(images).cpu().numpy().tobytes()).digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Pictures) and other.digest == self.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@lru_cache(maxsize=1)
+def _detector(real: _Pictures, seed: int) -> Detector:
+    return Detector(real.images, seed=seed)
+
+
 MEASURES = {
     **catalogue.MEASURES,
     "spectrum": Measure(
@@ -67,6 +97,10 @@ MEASURES = {
     "self_similarity": Measure(
         {"self_similarity": LOWER}, _diversity, needs=("data",), most=LOOKED_AT,
         note="MS-SSIM between samples (Odena et al. 2017)",
+    ),
+    "leaks": Measure(
+        {f"leak_{kind}": LOWER for kind in KINDS if kind != AS_IT_IS}, _leaks, needs=("data",), resampled="fake",
+        within=catalogue.SHARE, most=LOOKED_AT, note="share of samples that show what the discriminator was shown: turned, with holes, …",
     ),
     "psnr": Measure({"psnr": HIGHER}, _psnr, needs=("data", "pairs"), resampled="pairs", most=LOOKED_AT, note="dB, paired"),
     "ssim": Measure({"ssim": HIGHER}, _ssim, needs=("data", "pairs"), resampled="pairs", most=LOOKED_AT, note="paired (Wang et al. 2004)"),
