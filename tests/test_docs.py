@@ -33,6 +33,7 @@ from sparring.domains.image.games.adversarial import ModelOptions
 from sparring.domains.image.games.alias_free import AliasFreeOptions
 from sparring.domains.image.games.autoencoder import AutoencoderOptions, CodeLoss
 from sparring.domains.image.games.auxiliary_classifier import AuxiliaryClassifierOptions
+from sparring.domains.image.games.contrastive import ContrastiveOptions
 from sparring.domains.image.games.energy import EnergyOptions, EquilibriumOptions
 from sparring.domains.image.games.growing import GrowingOptions
 from sparring.domains.image.games.information import InformationOptions
@@ -247,7 +248,7 @@ KEYS = {
     "machine": keys_of(Machine, "machine"),
     "data": keys_of(ImageOptions, "data"),
     "model": set().union(*(
-        keys_of(model, "model") for model in (EnergyOptions, EquilibriumOptions, SelfSupervisedOptions, ModelOptions, AuxiliaryClassifierOptions, InformationOptions, GrowingOptions, StyledOptions, AliasFreeOptions, AutoencoderOptions)
+        keys_of(model, "model") for model in (EnergyOptions, EquilibriumOptions, SelfSupervisedOptions, ModelOptions, AuxiliaryClassifierOptions, ContrastiveOptions, InformationOptions, GrowingOptions, StyledOptions, AliasFreeOptions, AutoencoderOptions)
     )),
     "loss": keys_of(LossOptions, "loss") | keys_of(CodeLoss, "loss"),
 }  # fmt: skip

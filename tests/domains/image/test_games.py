@@ -184,6 +184,13 @@ PAPERS: dict[str, dict[str, Any]] = {
     "rgan": {"loss": "relativistic_average"},
     "cgan": {"loss": "non_saturating"},
     "acgan": {"loss": "non_saturating", "optimizer": ADAM},
+    "contragan": {"loss": "hinge", "turns": (1, 1)},
+    "contragan-32": {
+        "loss": "hinge", "turns": (5, 1), "batch_size": 64, "latent": 80,
+        "optimizer": {"name": "adam", "lr": 2e-4, "betas": [0.5, 0.999]},
+    },
+    "reacgan": {"loss": "hinge", "turns": (1, 1)},
+    "reacgan-32": {"loss": "hinge", "turns": (5, 1), "batch_size": 64, "latent": 80},
     "infogan": {"loss": "non_saturating", "latent": 62, "generator_lr": 1e-3, "optimizer": ADAM},
     "default": {
         "loss": "relativistic_pairing", "penalties": {"r1": {"weight": 1.0}, "r2": {"weight": 1.0}}, "networks": "resnet",
