@@ -3,6 +3,7 @@
 One shape for all of them: activation, convolution, activation, convolution …, and a shortcut past them. `bottleneck`
 makes the blocks of BigGAN-deep: 1×1, 3×3, 3×3, 1×1 with fewer channels inside, and a shortcut that keeps its channels as
 they are. 1×1 convolutions and averaging or repeating change places freely, so shortcuts convolve at the smaller size.
+A 3×3 convolution beside them melts with them into one of stride 2, which halves its time.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class UpBlock(nn.Module):
         y = x
         for index, (norm, convolve) in enumerate(zip(self.norms, self.convolutions, strict=True)):
             y = F.relu(norm(y, condition))
-            y = convolve(enlarge(y, self.size) if index == self.enlarged else y)
+            y = of_enlarged(convolve, y, self.size) if index == self.enlarged else convolve(y)
         return y + enlarge(self.shortcut(x)[:, : self.after], self.size)
 
 
@@ -61,28 +62,52 @@ class DownBlock(nn.Module):
         super().__init__()
         inside = after // bottleneck if bottleneck else after if wide or first else before
         widths, kernels = _layers(before, inside, after, bottleneck)
-        self.size, self.first = size, first
+        self.size, self.first, self.bottleneck = size, first, bottleneck
         self.convolutions = nn.ModuleList(map(convolution, widths, widths[1:], kernels))
-        # What follows the last 3×3 convolution works at the new size.
-        self.shrunk = len(kernels) - kernels[::-1].index(3)
         self.more = convolution(before, after - before, 1) if bottleneck and after > before else None
         plain = bottleneck or (before == after and not shrinks)
         self.shortcut = nn.Identity() if plain else convolution(before, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for index, convolve in enumerate(self.convolutions):
-            y = y if self.first and index == 0 else F.relu(y)
-            y = convolve(resize(y, self.size) if index == self.shrunk else y)
+        y = x if self.first else F.relu(x)
+        *inner, last = self.convolutions
+        for convolve in inner:
+            y = F.relu(convolve(y))
+        y = last(resize(y, self.size)) if self.bottleneck else shrunk(last, y, self.size)
         x = self.shortcut(resize(x, self.size))
         if self.more is not None:
             x = torch.cat([x, self.more(x)], dim=1)
-        return resize(y, self.size) + x
+        return y + x
 
 
 def convolution(before: int, after: int, kernel: int) -> nn.Conv2d:
     """A convolution that keeps the size."""
     return nn.Conv2d(before, after, kernel, padding=kernel // 2)
+
+
+def of_enlarged(convolve: nn.Module, x: Tensor, size: Size) -> Tensor:
+    """A 3×3 convolution of enlarged maps, `convolve(enlarge(x, size))`; where they double, as one transposed convolution."""
+    assert isinstance(convolve, nn.Conv2d)
+    if size != (2 * x.shape[2], 2 * x.shape[3]):
+        return convolve(enlarge(x, size))
+    weight = _spread(convolve.weight).flip(2, 3).transpose(0, 1)
+    return F.conv_transpose2d(x, weight, convolve.bias, stride=2, padding=1)
+
+
+def shrunk(convolve: nn.Module, x: Tensor, size: Size) -> Tensor:
+    """A 3×3 convolution whose result is shrunk, `resize(convolve(x), size)`; where it halves, as one of stride 2."""
+    assert isinstance(convolve, nn.Conv2d)
+    if (x.shape[2], x.shape[3]) != (2 * size[0], 2 * size[1]):
+        return resize(convolve(x), size)
+    return F.conv2d(x, _spread(convolve.weight) / 4, convolve.bias, stride=2, padding=1)
+
+
+def _spread(weight: Tensor) -> Tensor:
+    """Kernels (…, 3, 3) → (…, 4, 4): the sum of the four that lie in 4×4, which is what 2×2 equal values make of them.
+
+    16 products for four values, where convolving at the larger size takes 36 (Karras et al. 2018, in their code).
+    """
+    return torch.stack([F.pad(weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]).sum(0)
 
 
 def _layers(before: int, inside: int, after: int, bottleneck: int) -> tuple[list[int], list[int]]:
