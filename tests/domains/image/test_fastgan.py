@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from sparring.domains.image.networks.fastgan import (
     quarter,
 )
 from sparring.errors import UserError
+from sparring.metrics import perceptual
+from sparring.metrics.perceptual import open_lpips
 from sparring.recipe import load_recipe
 
 torch.set_num_threads(1)
@@ -122,8 +125,8 @@ def test_discriminator_minimises_the_errors_of_its_drawings_of_real_images(weigh
         rows, columns = (slice(8, 16) if corner[0] else slice(0, 8)), (slice(6, 12) if corner[1] else slice(0, 6))
         errors.append((whole - shown).abs().mean() + (part - shown[..., rows, columns]).abs().mean())
     values = sorted(float(error.detach()) * weight for error in errors)
-    assert values[0] * 0.98 <= float(losses["reconstruction"].detach()) <= values[-1] * 1.02
-    losses["reconstruction"].backward()
+    assert values[0] * 0.98 <= float(losses["reconstruction_l1"].detach()) <= values[-1] * 1.02
+    losses["reconstruction_l1"].backward()
     for decoder in (game.discriminator.draw_whole, game.discriminator.draw_part):
         assert decoder.to_image.weight.grad.abs().sum() > 0
     assert game.discriminator.enter[0].weight.grad.abs().sum() > 0
@@ -132,7 +135,7 @@ def test_discriminator_minimises_the_errors_of_its_drawings_of_real_images(weigh
 def test_decoders_see_the_augmented_image_and_no_fake() -> None:
     game, batch = play("loss.augment.name=none")
     seen: list[Tensor] = []
-    game.difference = lambda drawn, target: (seen.append(target), F.l1_loss(drawn, target))[1]
+    game.difference = lambda drawn, target, perceptual: (seen.append(target), F.l1_loss(drawn, target))[1]
     game.disturb = lambda samples, step: -samples
     game.loss(Turn("discriminator"), batch, 0)
     torch.testing.assert_close(seen[0], -batch["data"])
@@ -151,13 +154,46 @@ def test_gradient_penalties_differentiate_the_discriminator_twice() -> None:
     assert torch.autograd.gradcheck(slope, (images,))
 
 
-def test_what_cannot_be_played_is_explained(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def towers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights that holds nothing yet."""
+    monkeypatch.setenv("SPARRING_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+def test_drawings_are_compared_by_lpips_where_its_weights_are_at_hand(towers: Path) -> None:
+    game, batch = play("model.reconstruction=auto", "loss.augment.name=none", shape=(1, 32, 32))
+    game.prepare(None)
+    assert "reconstruction_l1" in game.loss(Turn("discriminator"), batch, 0)
+    with pytest.raises(UserError, match="LPIPS"):
+        play("model.reconstruction=lpips", shape=(1, 32, 32))[0].prepare(None)
+
+    features, _ = perceptual._convolutions(perceptual.TOWERS["vgg"])
+    tensors = {f"features.{name}": value for name, value in features.state_dict().items()}
+    torch.save(tensors, towers / perceptual.TOWERS["vgg"].files[0])
+    for asked in ("auto", "lpips"):
+        game, batch = play(f"model.reconstruction={asked}", "loss.augment.name=none", shape=(1, 32, 32))
+        saved = set(game.state_dict())
+        game.prepare(None)
+        assert set(game.state_dict()) == saved  # VGG is no part of a checkpoint
+        distance = open_lpips("vgg")
+        drawn, target = torch.rand(2, 1, 32, 32) * 2 - 1, torch.rand(2, 1, 32, 32) * 2 - 1
+        expected = distance((drawn + 1) / 2, (target + 1) / 2).mean()
+        torch.testing.assert_close(game.difference(drawn, target, True), expected)
+        losses = game.loss(Turn("discriminator"), batch, 0)
+        losses["reconstruction_lpips"].backward()
+        assert game.discriminator.draw_part.to_image.parametrizations.weight.original.grad.abs().sum() > 0
+    other, _ = play("model.reconstruction=auto", shape=(1, 32, 32))
+    other.load_state_dict(game.state_dict())
+    assert other.perceptual  # decided once for the whole training
+
+
+def test_what_cannot_be_played_is_explained() -> None:
     with pytest.raises(UserError, match="needs a discriminator that draws"):
         play("model.discriminator={name: dcgan, width: 4}")
     with pytest.raises(UserError, match="compares grey and RGB"):
-        play("model.reconstruction=lpips", shape=(4, 16, 12))
-    monkeypatch.setenv("SPARRING_CACHE", str(tmp_path))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    game, batch = play("model.reconstruction=lpips")
-    with pytest.raises(UserError, match="LPIPS"):
-        game.loss(Turn("discriminator"), batch, 0)
+        play("model.reconstruction=lpips", shape=(4, 32, 32))
+    with pytest.raises(UserError, match="at least 32 pixels"):
+        play("model.reconstruction=lpips", shape=(1, 31, 32))

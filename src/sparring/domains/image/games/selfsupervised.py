@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pydantic
 import torch
@@ -14,14 +15,17 @@ from sparring.core.game import Batch, DataSpec, Losses
 from sparring.domains.image.games.adversarial import ImageGame, ModelOptions, look_with_features
 from sparring.domains.image.networks.fastgan import FastganDiscriminator, quarter
 from sparring.errors import UserError
-from sparring.metrics.perceptual import Lpips, open_lpips
+from sparring.metrics.perceptual import TOWERS, Lpips, open_lpips
+from sparring.metrics.weights import Unavailable
 from sparring.nn.resample import resize
 
 
 class SelfSupervisedOptions(ModelOptions):
     """`model` of the self-supervised game."""
 
-    reconstruction: Literal["l1", "lpips"] = pydantic.Field("l1", description="how drawn and shown images are compared")
+    reconstruction: Literal["l1", "lpips", "auto"] = pydantic.Field(
+        "l1", description="how drawn and shown images are compared; auto: by LPIPS where its weights are at hand"
+    )
     reconstruction_weight: float = pydantic.Field(1.0, ge=0)
 
 
@@ -30,10 +34,12 @@ class SelfSupervisedGame(ImageGame):
 
     f are D's maps, G small decoders, and T cuts and shrinks what D was shown to what they draw: the whole image, and a
     quarter, which is another one for each image. Images are compared by the mean absolute difference, or by LPIPS of
-    VGG16 as the authors do, whose weights must then be at hand.
+    VGG16 as the authors do. Which of them it is, is decided before the first step for the whole training, and the
+    name of the loss says it: `reconstruction_l1`, `reconstruction_lpips`.
     """
 
     options_model = SelfSupervisedOptions
+    perceptual: Tensor
 
     @classmethod
     def build_discriminator(cls, shape: tuple[int, int, int], options: ModelOptions, classes: int) -> nn.Module:
@@ -50,10 +56,35 @@ class SelfSupervisedGame(ImageGame):
         """Take how images are compared. Raises UserError where LPIPS cannot compare them."""
         assert isinstance(options, SelfSupervisedOptions)
         self.reconstruction, self.reconstruction_weight = options.reconstruction, options.reconstruction_weight
-        if self.reconstruction == "lpips" and spec.shape[0] not in (1, 3):
-            raise UserError("model.reconstruction=lpips compares grey and RGB images; for others say l1")
+        channels, *size = spec.shape
+        smallest = 2 * TOWERS["vgg"].smallest  # for the quarter
+        self.fit_for_lpips = channels in (1, 3) and min(size) >= smallest
+        if self.reconstruction == "lpips" and not self.fit_for_lpips:
+            raise UserError(
+                f"model.reconstruction=lpips compares grey and RGB images of at least {smallest} pixels a side; "
+                "for others say l1"
+            )
+        self.register_buffer("perceptual", torch.tensor(False))
         # In a list it is no part of the game: it is never saved, and drawing samples does not need it.
         self.lpips: list[Lpips] = []
+
+    def prepare(self, data: Any, progress: Callable[[int, int], None] | None = None) -> None:
+        """Decide how images are compared. Raises UserError where LPIPS is asked for and its weights are not here."""
+        super().prepare(data, progress)
+        if self.reconstruction == "l1" or not self.fit_for_lpips:
+            return
+        try:
+            self.open_lpips()
+        except Unavailable:
+            if self.reconstruction == "lpips":
+                raise
+        self.perceptual.fill_(bool(self.lpips))
+
+    def open_lpips(self) -> Lpips:
+        """The network that compares, opened at its first use. Raises Unavailable where its weights are not here."""
+        if not self.lpips:
+            self.lpips.append(open_lpips("vgg", device=self.device))
+        return self.lpips[0].to(self.device)
 
     def look(self, samples: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Logits, and the maps that the decoders draw from."""
@@ -65,18 +96,18 @@ class SelfSupervisedGame(ImageGame):
         corner = chance.integers(0, 2, len(shown), 2, device=shown.device).bool()
         drawings = self.discriminator.reconstruct(real, corner)  # type: ignore[operator]
         targets = shown, quarter(shown, corner)
+        perceptual = bool(self.perceptual)
         errors = [
-            self.difference(drawn, resize(target, (drawn.shape[2], drawn.shape[3])))
+            self.difference(drawn, resize(target, (drawn.shape[2], drawn.shape[3])), perceptual)
             for drawn, target in zip(drawings, targets, strict=True)
         ]
-        losses["reconstruction"] = self.reconstruction_weight * torch.stack(errors).sum()
+        name = "reconstruction_lpips" if perceptual else "reconstruction_l1"
+        losses[name] = self.reconstruction_weight * torch.stack(errors).sum()
 
-    def difference(self, drawn: Tensor, target: Tensor) -> Tensor:
+    def difference(self, drawn: Tensor, target: Tensor, perceptual: bool) -> Tensor:
         """How far drawings are from their targets, in the mean, a scalar; images in [−1, 1]."""
         drawn, target = drawn.float(), target.detach().float()
-        if self.reconstruction == "l1":
+        if not perceptual:
             return functional.l1_loss(drawn, target)
-        if not self.lpips:
-            self.lpips.append(open_lpips("vgg", device=self.device))
         with torch.autocast(drawn.device.type, enabled=False):
-            return self.lpips[0]((drawn + 1) / 2, (target + 1) / 2).mean()
+            return self.open_lpips()((drawn + 1) / 2, (target + 1) / 2).mean()

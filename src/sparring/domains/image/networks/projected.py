@@ -77,7 +77,7 @@ class ProjectedDiscriminator(Discriminator):
         Raises UserError where a file is missing or holds something else.
         """
         if not self.prepared:
-            self.projector.backbone.take(self.weights, data, progress)  # type: ignore[operator]
+            self.projector.backbone.take(self.weights, data, progress)
             self.prepared.fill_(True)
 
     def features(self, x: Tensor, label: Tensor | None = None) -> Tensor:
@@ -122,10 +122,7 @@ class Projector(nn.Module):
         draw_randomly(self.across_scales)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        maps = [
-            mix(each)
-            for mix, each in zip(self.across_channels, self.backbone.maps(images), strict=True)  # type: ignore[operator]
-        ]
+        maps = [mix(each) for mix, each in zip(self.across_channels, self.backbone.maps(images), strict=True)]
         found: list[Tensor] = []
         for convolution, own, size in reversed([*zip(self.across_scales, maps, self.sizes, strict=True)]):
             x = convolution(own if not found else (own + found[-1]) / math.sqrt(2))
