@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import _SpectralNorm
 
+from sparring.core.regularize import spectral_norm
 from sparring.nn.conditional_norm import ConditionalBatchNorm
 from sparring.nn.scaling import DownBlock, UpBlock
 
@@ -99,3 +102,21 @@ def test_odd_sizes_are_reached_exactly(bottleneck: int) -> None:
     x = torch.randn(2, 8, 4, 7)
     assert UpBlock(8, 4, (7, 13), norm, bottleneck=bottleneck)(x, torch.tensor([0, 2])).shape == (2, 4, 7, 13)
     assert DownBlock(8, 16, (2, 4), bottleneck=bottleneck)(x).shape == (2, 16, 2, 4)
+
+
+def test_second_derivatives_of_a_shrinking_block_are_right() -> None:
+    torch.manual_seed(0)
+    block = DownBlock(1, 2, (2, 2), first=True).double()
+    x = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: block(x).square().sum(), (x,))
+
+
+@pytest.mark.parametrize("block", [UpBlock(4, 4, (4, 4), ConditionalBatchNorm), DownBlock(4, 4, (1, 1))])
+def test_spectral_norm_moves_on_once_a_pass(block: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded = spectral_norm(copy.deepcopy(block))
+    iterations = []
+    monkeypatch.setattr(
+        _SpectralNorm, "_power_method", lambda self, weight, count: iterations.append(id(self)), raising=True
+    )
+    bounded(torch.randn(2, 4, 2, 2))
+    assert len(iterations) == len({*iterations}) == 3
