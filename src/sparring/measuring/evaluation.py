@@ -22,7 +22,7 @@ from sparring.metrics.memorisation import suspects
 from sparring.metrics.meter import Meter, choose_measures, with_own
 from sparring.metrics.weights import Unavailable
 from sparring.run import Run
-from sparring.trained import load
+from sparring.trained import Trained, load
 
 COUNT = 10_000  # samples of each side, unless the user says otherwise
 SAMPLING_SHARE = 0.5  # of the time budget that drawing and describing samples may take
@@ -65,6 +65,8 @@ class _Match:
     data: Dataset
     reference: str
     checkpoint: int | None = None
+    trained: Trained | None = None
+    """The generator, where the fake side is drawn from one."""
     samples: Dataset | None = None
     """The fake side, where it is from files."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -125,7 +127,7 @@ def evaluate(
     facts = {"reference": _reference(match, n_real, seed), **match.facts}
     meter = Meter(space, measures, real, seed=seed, facts=facts)
     explicit = metrics is not None and metrics != "all"
-    possible = _possible(meter, fake, chosen, "pairs" in match.facts, explicit=explicit)
+    possible = _possible(meter, fake, chosen, match, explicit=explicit)
     for index, name in enumerate(possible):
         tick(name, index, len(possible))
         left = clock.left
@@ -133,7 +135,7 @@ def evaluate(
             missing = [figure for each in possible[index:] for figure in chosen[each]]
             result.notes.append(f"the time budget of {budget:g} minutes was over before: {', '.join(missing)}")
             break
-        if index and (needed := _foreseen(meter, fake, name)) > left:
+        if index and meter.measures[name].probe is None and (needed := _foreseen(meter, fake, name)) > left:
             figures = ", ".join(chosen[name])
             result.notes.append(
                 f"left out {figures}: about {needed / 60:.0f} minutes, and {left / 60:.0f} are left of the budget"
@@ -141,8 +143,8 @@ def evaluate(
             continue
         share = max(0.0, left) / (len(possible) - index)
         try:
-            found = meter.figures(fake, name, seconds=share / 2, wanted=chosen[name])
-        except Unavailable as error:
+            found = _measured(meter, match, fake, name, chosen[name], seed, share / 2)
+        except (Unavailable, UnfitError) as error:
             if explicit:
                 raise
             result.notes.append(f"left out {', '.join(chosen[name])}: {error}")
@@ -186,6 +188,7 @@ def _match_run(
         reference,
         source,
         trained.step,
+        trained,
     )
 
 
@@ -294,9 +297,36 @@ def _reference(match: _Match, count: int, seed: int) -> str:
     return f"{part} of {match.reference}"
 
 
-def _possible(meter: Meter, fake: Batch, chosen: Mapping[str, list[str]], paired: bool, *, explicit: bool) -> list[str]:
+class UnfitError(UserError):
+    """A generator that has not what a measure looks at."""
+
+
+def _measured(
+    meter: Meter, match: _Match, fake: Batch, name: str, wanted: list[str], seed: int, seconds: float
+) -> dict[str, Figure]:
+    """The figures of a measure. Raises UnfitError."""
+    probe = meter.measures[name].probe
+    if probe is None:
+        return meter.figures(fake, name, seconds=seconds, wanted=wanted)
+    assert match.trained is not None
+    try:
+        with torch.no_grad():
+            seen = probe(match.trained.game, seed)
+    except UserError as error:
+        raise UnfitError(str(error)) from error
+    found = meter.figures(seen.rows, name, seconds=seconds, wanted=wanted)
+    # No data and no samples were looked at, but so many places of the generator.
+    return {key: replace(each, real=0, facts={**each.facts, **seen.facts}) for key, each in found.items()}
+
+
+def _possible(
+    meter: Meter, fake: Batch, chosen: Mapping[str, list[str]], match: _Match, *, explicit: bool
+) -> list[str]:
     """The chosen measures that both sides allow. Raises UserError for one that was asked for by name."""
+    paired = "pairs" in match.facts
     able = meter.able(fake, paired=paired)
+    if match.trained is not None:
+        able += [name for name in chosen if meter.measures[name].probe]
     missing = [name for name in chosen if name not in able]
     if missing and explicit:
         there = (meter.real.keys() & fake.keys()) | ({"pairs"} if paired else set())
@@ -310,6 +340,7 @@ NEEDS = {
     "class_logits": "features that were learnt from the data's labels (--features classifier)",
     "label": "labels on both sides, with the same names",
     "pairs": "samples and data in files of equal names",
+    "generator": "a run, whose generator it looks at",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparring.core.game import Batch
+from sparring.core.game import Batch, Game
 from sparring.errors import UserError, nearest
 from sparring.metrics.figure import Features, Figure
 from sparring.metrics.halves import Resampled, half_intervals
@@ -29,6 +29,14 @@ Values = Mapping[str, Value | float]
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What was seen of a generator itself: a row for each of several looks, as `features`; and facts about how."""
+
+    rows: Batch
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Measure:
     """A computation that gives one or several figures.
 
@@ -40,6 +48,8 @@ class Measure:
     most: take no more samples of a side than this.
     resampled: whose chance the interval is to hold: of `both` sides, of `pairs` together, or of the `fake` alone, where
         the question is about just these real samples.
+    probe: of a measure of the generator itself: (game in eval mode, seed) → what `compute` gets as its second side, in
+        place of samples; then `needs` is `generator`. Raises UserError where the game has not what it looks at.
     within: what its figures can be, which their intervals keep to.
     usual: measured unless others are asked for.
     note: what it says, in a few words.
@@ -50,6 +60,7 @@ class Measure:
     needs: tuple[str, ...] = ("features",)
     most: int | None = None
     resampled: Resampled = "both"
+    probe: Callable[[Game, int], Probed] | None = None
     within: tuple[float, float] = (0.0, math.inf)
     usual: bool = False
     note: str = ""
@@ -102,6 +113,7 @@ class Meter:
     ) -> dict[str, Figure]:
         """The figures of one measure, each with a 95 % interval.
 
+        fake: samples, or the rows of a measure that probes the generator.
         seconds: how long the resampling may take; it gets coarser to fit, and is left out where not even that fits.
         wanted: only these of the measure's figures.
         """

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.game import Batch
+from sparring.domains.image import paths
 from sparring.domains.image.leaks import AS_IT_IS, FEWEST, KINDS, Detector
 from sparring.domains.image.show import to_uint8
 from sparring.metrics import catalogue
@@ -101,6 +102,10 @@ MEASURES = {
     "leaks": Measure(
         {f"leak_{kind}": LOWER for kind in KINDS if kind != AS_IT_IS}, _leaks, needs=("data",), resampled="fake",
         within=catalogue.SHARE, most=LOOKED_AT, note="share of samples that show what the discriminator was shown: turned, with holes, …",
+    ),
+    "path_length": Measure(
+        {"path_length": LOWER}, paths.measure, needs=("generator",), probe=paths.probe, resampled="fake",
+        note="change of the image along paths of codes (Karras et al. 2019); looks at a run's generator",
     ),
     "psnr": Measure({"psnr": HIGHER}, _psnr, needs=("data", "pairs"), resampled="pairs", most=LOOKED_AT, note="dB, paired"),
     "ssim": Measure({"ssim": HIGHER}, _ssim, needs=("data", "pairs"), resampled="pairs", most=LOOKED_AT, note="paired (Wang et al. 2004)"),
