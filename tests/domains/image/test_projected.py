@@ -117,8 +117,10 @@ def test_what_projects_is_no_players_and_stays_while_the_heads_learn() -> None:
     recipe = load_recipe("projected").override(["model.discriminator.weights=random", "model.generator.width=2"])
     game = open_domain("image").build_game(recipe, DataSpec((1, 16, 12))).train()
     assert not game.discriminator.projector.training
-    learn = [each for each in game.players()["discriminator"].parameters() if each.requires_grad]
-    assert sum(map(torch.numel, learn)) == sum(each.numel() for each in game.discriminator.heads.parameters())
+    learn = [*game.players()["discriminator"].parameters()]
+    frozen_ones = {id(each) for each in game.discriminator.projector.parameters()}
+    assert learn and not frozen_ones & {id(each) for player in game.players().values() for each in player.parameters()}
+    assert not any(each.requires_grad for each in game.discriminator.projector.parameters())
     frozen = {name: value.clone() for name, value in game.discriminator.projector.state_dict().items()}
     batch, optimizer = Batch(data=torch.rand(4, 1, 16, 12)), torch.optim.Adam(learn, lr=0.1)
     before = [each.clone() for each in learn]

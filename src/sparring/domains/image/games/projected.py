@@ -26,6 +26,10 @@ class ProjectedGame(ImageGame):
             raise UserError("model.spectral_norm: the heads of a projected discriminator have it already: leave it out")
         return discriminator
 
+    def players(self) -> dict[str, nn.Module]:
+        """Of the discriminator the heads alone: what is frozen is no player's."""
+        return {"discriminator": self.discriminator.heads, "generator": self.generator}  # type: ignore[dict-item]
+
     def prepare(self, data: Any, progress: Callable[[int, int], None] | None = None) -> None:
         """Give the backbone its weights."""
         self.discriminator.prepare(data, progress)  # type: ignore[operator]
