@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
+from sparring.core.both_sides import BothSides
 from sparring.core.processes import Group
 from sparring.errors import UserError
 from sparring.nn import diffaugment
@@ -237,7 +238,7 @@ def test_a_small_data_set_gets_ada_and_a_large_one_nothing() -> None:
     small = build_augmentation({"name": "auto", "below": 500, "p": 0.1}, 499)
     assert isinstance(small, AdaptiveAugmentation)
     assert small.probability.item() == pytest.approx(0.1)
-    assert build_augmentation({"name": "auto", "below": 500}, 500) is None
+    assert type(build_augmentation({"name": "auto", "below": 500}, 500)) is BothSides
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))

@@ -36,8 +36,8 @@ class BothSides(nn.Module):
         """Figures to log."""
         return {}
 
-    def suited(self, count: int) -> BothSides | None:
-        """This, or None where a data set of `count` samples does not want it."""
+    def suited(self, count: int) -> BothSides:
+        """What a data set of `count` samples wants of this."""
         return self
 
 

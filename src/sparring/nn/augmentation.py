@@ -29,9 +29,9 @@ class Automatic(AdaptiveAugmentation):
         super().__init__(operations=operations, p=p, target=target, speed=speed)
         self.below = below
 
-    def suited(self, count: int) -> BothSides | None:
+    def suited(self, count: int) -> BothSides:
         """This below so many images."""
-        return self if count < self.below else None
+        return self if count < self.below else BothSides()
 
 
 AUGMENTATIONS: dict[str, Callable[..., BothSides]] = {
@@ -48,8 +48,8 @@ def resolve_augmentation(spec: Mapping[str, Any]) -> dict[str, Any]:
     return resolve_named(AUGMENTATIONS, spec, what="augmentation", where="loss.augment")
 
 
-def build_augmentation(spec: Mapping[str, Any], count: int) -> BothSides | None:
-    """What `loss.augment` names, for a data set of `count` images; None where it is not wanted. Raises UserError."""
+def build_augmentation(spec: Mapping[str, Any], count: int) -> BothSides:
+    """What `loss.augment` names, for a data set of `count` images. Raises UserError."""
     own = dict(resolve_augmentation(spec))
     built: BothSides = call(choose(AUGMENTATIONS, own.pop("name"), what="augmentation"), own, where="loss.augment")
     return built.suited(count)
