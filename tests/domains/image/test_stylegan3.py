@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sparring.core.game import Batch, DataSpec
 from sparring.domains import open_domain
+from sparring.domains.image import motion
 from sparring.domains.image.games.alias_free import gaussian
 from sparring.domains.image.networks.stylegan3 import Stylegan3Generator, schedule
 from sparring.errors import UserError
@@ -288,3 +289,31 @@ def test_filters_are_not_kept_in_checkpoints_but_what_was_drawn_is() -> None:
     } <= names
     assert not any("filter" in name or "grid" in name for name in names)
     assert any(isinstance(module, FilteredLeakyReLU) for module in small((8, 8)).modules())
+
+
+def test_evaluation_tells_images_that_follow_their_input_from_images_that_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(motion, "SAMPLES", 6)
+    monkeypatch.setattr(motion, "AT_ONCE", 2)
+    game: Any = open_domain("image").build_game(tiny("model.generator.margin=8"), Noise().spec).eval()
+    synthesis = game.generator.synthesis
+    with torch.no_grad():
+        synthesis.to_image.weight.mul_(0.5 / game.generate(8, rng=torch.Generator().manual_seed(1))["data"].std())
+        seen = motion.probe(game, 0)
+        assert seen.rows["features"].shape == (6, 6)
+        found = motion.measure(seen.rows, seen.rows, 0)
+        assert min(found["eq_t"].number, found["eq_t_frac"].number) > 40
+        forward = synthesis.forward
+        monkeypatch.setattr(synthesis, "forward", lambda codes, transform=None: forward(codes))
+        still = motion.probe(game, 0)
+    stayed = motion.measure(still.rows, still.rows, 0)
+    assert all(stayed[name].number < found[name].number - 10 for name in ("eq_t", "eq_t_frac"))
+    nothing = Batch(features=torch.zeros(3, 6))  # images that are too small for places to compare
+    assert not motion.measure(nothing, nothing, 0)
+
+
+def test_a_generator_whose_input_cannot_be_moved_is_refused() -> None:
+    recipe = load_recipe("dcgan").override(["model.generator.width=4", "model.discriminator.width=4"])
+    with pytest.raises(UserError, match="which this generator does not offer; stylegan3-t does"):
+        motion.probe(open_domain("image").build_game(recipe, Noise().spec), 0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.game import Batch
-from sparring.domains.image import paths
+from sparring.domains.image import motion, paths
 from sparring.domains.image.leaks import AS_IT_IS, FEWEST, KINDS, Detector
 from sparring.domains.image.show import to_uint8
 from sparring.metrics import catalogue
@@ -102,6 +102,10 @@ MEASURES = {
     "leaks": Measure(
         {f"leak_{kind}": LOWER for kind in KINDS if kind != AS_IT_IS}, _leaks, needs=("data",), resampled="fake",
         within=catalogue.SHARE, most=LOOKED_AT, note="share of samples that show what the discriminator was shown: turned, with holes, …",
+    ),
+    "equivariance": Measure(
+        dict.fromkeys(motion.FIGURES, HIGHER), motion.measure, needs=("generator",), probe=motion.probe, resampled="fake",
+        within=catalogue.ANY, note="dB; how images follow what they are made from when it is moved (Karras et al. 2021)",
     ),
     "path_length": Measure(
         {"path_length": LOWER}, paths.measure, needs=("generator",), probe=paths.probe, resampled="fake",

@@ -45,6 +45,8 @@ class Stylegan3Generator(nn.Module):
     `mean_code`. Raises UserError for numbers that make no network.
     """
 
+    movable = True  # `synthesis` takes a transform
+
     def __init__(
         self, shape: tuple[int, int, int], latent: int, classes: int,
         *, equivariance: Equivariance = "translation", width: int = 128, max_width: int | None = 512,
