@@ -3,7 +3,7 @@
 Upsampling by U puts U − 1 zeros behind every value, the filter is a convolution, downsampling by D keeps every D-th value
 (Karras et al. 2020, appendix B, call that `upfirdn2d`). Zeros are never multiplied: an axis that grows is one product
 with a matrix where it is short, which a CPU does several times as fast as a convolution of a few taps, and a convolution for each
-phase of the output where it is long; an axis that does not grow is a depthwise convolution.
+phase of the output where it is long; an axis that does not grow is a depthwise convolution, unless the filter is long.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ Factor = int | tuple[int, int]
 Padding = int | Sequence[int]
 
 MATRIX_LIMIT = 128  # values along an axis: beyond, a matrix of mostly zeros costs more than the phases
+LONG = 8  # taps from which a matrix is the faster one for an axis that shrinks, too
 
 
 def binomial(taps: int = 4) -> Tensor:
@@ -93,15 +94,19 @@ def to_size(x: Tensor, taps: Filter, size: Size) -> Tensor:
 
 
 def _along_y(x: Tensor, taps: Tensor, up: int, down: int, before: int, after: int) -> Tensor:
-    if up > 1 and x.shape[-2] <= MATRIX_LIMIT:
+    if _dense(x.shape[-2], taps, up):
         return _matrix(taps, x.shape[-2], up, down, before, after).T @ x
     return _phases(x, taps[:, None], (up, 1), (down, 1), (before, after, 0, 0))
 
 
 def _along_x(x: Tensor, taps: Tensor, up: int, down: int, before: int, after: int) -> Tensor:
-    if up > 1 and x.shape[-1] <= MATRIX_LIMIT:
+    if _dense(x.shape[-1], taps, up):
         return x @ _matrix(taps, x.shape[-1], up, down, before, after)
     return _phases(x, taps[None, :], (1, up), (1, down), (0, 0, before, after))
+
+
+def _dense(count: int, taps: Tensor, up: int) -> bool:
+    return count <= MATRIX_LIMIT and (up > 1 or len(taps) >= LONG)
 
 
 def _matrix(taps: Tensor, count: int, up: int, down: int, before: int, after: int) -> Tensor:
