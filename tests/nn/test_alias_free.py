@@ -153,3 +153,13 @@ def test_a_code_turns_and_shifts_the_features_and_a_transform_looks_elsewhere() 
         layer.affine.bias.copy_(torch.tensor([0.0, 3.0, 0.0, 0.0]))
     turned = layer(torch.zeros(1, 5))
     torch.testing.assert_close(turned[..., 6:-6], plain[..., 6:-6].rot90(1, (-2, -1)), rtol=0, atol=1e-4)
+
+
+def test_waves_keep_their_phases_in_half_precision() -> None:
+    layer = features()
+    code = torch.randn(2, 5)
+    with torch.no_grad():
+        layer.affine.weight.normal_()
+        expected = layer(code)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(layer(code), expected)

@@ -131,6 +131,7 @@ class FourierFeatures(nn.Module):
 
     frequencies: Tensor
     phases: Tensor
+    grid: Tensor
 
     def __init__(self, code: int, channels: int, signal: Signal) -> None:
         super().__init__()
@@ -158,20 +159,25 @@ class FourierFeatures(nn.Module):
 
     def forward(self, code: Tensor, transform: Tensor | None = None) -> Tensor:
         """transform: (2, 3) or (N, 2, 3), where each place of the image, (x, y, 1) in units from its middle, looks instead."""
-        frame = self.affine(code)
-        turn = frame[:, :2] / frame[:, :2].norm(dim=1, keepdim=True)
-        cosine, sine = turn.unbind(1)
-        matrix = torch.stack([cosine, -sine, sine, cosine], dim=1).unflatten(1, (2, 2))
-        offset = -(matrix @ frame[:, 2:, None])
-        if transform is not None:
-            transform = transform.to(matrix)
-            offset = offset + matrix @ transform[..., 2:]
-            matrix = matrix @ transform[..., :2]
-        waves = self.frequencies @ matrix
-        phases = self.phases[:, None] + self.frequencies @ offset
-        x = torch.sin(2 * math.pi * (waves @ self.grid + phases))
-        # A transform may shrink the image, and with it move frequencies beyond what the rate can hold.
-        over = (waves.norm(dim=2, keepdim=True) - self.signal.cutoff) / (self.signal.rate / 2 - self.signal.cutoff)
-        x = x * (1 - over).clamp(0, 1)
-        mixed = self.weight @ x / math.sqrt(self.weight.shape[1])
+        # Half precision would round the phase of a wave by a part of its length.
+        with torch.autocast(code.device.type, enabled=False):
+            matrix, offset = self.frame(code.to(self.weight.dtype), transform)
+            waves = self.frequencies @ matrix
+            phases = self.phases[:, None] + self.frequencies @ offset
+            x = torch.sin(2 * math.pi * (waves @ self.grid + phases))
+            # A transform may shrink the image, and with it move frequencies beyond what the rate can hold.
+            over = (waves.norm(dim=2, keepdim=True) - self.signal.cutoff) / (self.signal.rate / 2 - self.signal.cutoff)
+            mixed = self.weight @ (x * (1 - over).clamp(0, 1)) / math.sqrt(self.weight.shape[1])
         return mixed.unflatten(2, self.signal.size)
+
+    def frame(self, code: Tensor, transform: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The matrix (N, 2, 2) and the offset (N, 2, 1) that take a place of the image to a place among the waves."""
+        cosine, sine, right, down = self.affine(code).unbind(1)
+        length = torch.hypot(cosine, sine)
+        matrix = torch.stack([cosine, -sine, sine, cosine], dim=1).unflatten(1, (2, 2)) / length[:, None, None]
+        # As in the paper: the image turns, then it moves, and last comes the transform.
+        offset = -(matrix @ torch.stack([right, down], dim=1)[:, :, None] / length[:, None, None])
+        if transform is None:
+            return matrix, offset
+        transform = transform.to(matrix)
+        return matrix @ transform[..., :2], offset + matrix @ transform[..., 2:]
