@@ -146,6 +146,15 @@ def test_images_of_configuration_r_follow_rotations_and_those_of_t_do_not() -> N
         assert eq_r(moving, angle) < 30
 
 
+def test_configuration_r_looks_at_single_places_and_filters_alike_in_all_directions_but_at_full_bandwidth() -> None:
+    for kind, kernel, dimensions in (("rotation", 1, [2, 2, 2, 1, 1]), ("translation", 3, [1, 1, 1, 1, 1])):
+        layers = small((32, 32), kind).synthesis.convolutions
+        assert [layer.weight.shape[-1] for layer in layers] == [kernel] * 5
+        assert [layer.activate.down_filter.ndim for layer in layers] == dimensions
+        # Fig. 4b: filters up are products for both.
+        assert {layer.activate.up_filter.ndim for layer in layers} == {1}
+
+
 @pytest.mark.parametrize("equivariance", ["translation", "rotation"])
 def test_second_derivatives_through_a_whole_synthesis_are_right(equivariance: str) -> None:
     generator = small((5, 4), equivariance, width=2, max_width=2, code=2, depth=2, critical=1, margin=1).double().eval()
