@@ -41,7 +41,6 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "default": ("default", [*RESNET, *SGD, "model.discriminator.dropout=0.2"]),
     "five critic turns": ("wgan-gp", [*TINY, *NO_NORM]),
     "equilibrium": ("began", [*TINY, *SGD]),
-    "pulling away": ("ebgan", [*TINY, *NO_NORM, "train.optimizer={name: sgd, lr: 0.005}", "train.players={}"]),
     "relativistic average": ("dcgan", [*TINY, *NO_NORM, "loss.name=relativistic_average"]),
     "chance everywhere": (
         "dcgan",

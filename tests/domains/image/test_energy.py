@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sparring.core import processes
 from sparring.core.game import Batch, DataSpec, Turn
 from sparring.domains import open_domain
 from sparring.domains.image.games.energy import EnergyGame, EquilibriumGame, pulling_away
@@ -80,6 +82,17 @@ def test_pulling_away_term_is_the_mean_squared_cosine_of_all_pairs() -> None:
     torch.testing.assert_close(pulling_away(codes), torch.stack(cosines).mean())
     assert torch.autograd.gradcheck(pulling_away, (codes,))
     assert pulling_away(codes[:1]) == 0
+
+
+def test_pulling_away_term_of_shares_is_that_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = torch.randn(6, 4, dtype=torch.float64)
+    whole, heard = pulling_away(codes), []
+    monkeypatch.setattr(processes, "current", lambda: SimpleNamespace(world=2))
+    monkeypatch.setattr(processes, "mean", lambda value: heard.append(value) or value)
+    for share in codes.chunk(2):
+        pulling_away(share)
+    monkeypatch.setattr(processes, "mean", lambda value: (heard[0] + heard[1]) / 2)
+    torch.testing.assert_close(pulling_away(codes[:3]), whole)
 
 
 def test_ebgan_minimises_its_two_formulas() -> None:
