@@ -52,7 +52,7 @@ def describe(trained: Trained, function: Exportable, fingerprint: str) -> dict[s
         "made_by": "sparring",
         "recipe": trained.recipe.plain(),
         "step": trained.step,
-        "parameters": sum(each.numel() for each in function.generator.parameters()),
+        "parameters": sum(each.numel() for each in function.parameters()),
         "data": {"source": trained.recipe.data.get("source"), "fingerprint": fingerprint, **spec},
         "inputs": [each.plain() for each in function.inputs],
         "output": {

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import sparring
+from sparring import api
 from sparring.core.adversarial import mixes_samples
 from sparring.core.game import Batch, DataSpec, Turn
 from sparring.domains import open_domain
@@ -84,8 +86,19 @@ def test_both_networks_fit_images_of_every_shape(shape: tuple[int, int, int], cl
         judge = Stylegan2Discriminator(shape, classes, width=4, mapping=2, condition=condition)
         assert judge.features(images, label).shape == (2, judge.feature_count)
         assert judge(images, label).shape == (2,)
-    if classes:
-        assert not torch.allclose(judge(images, label), judge(images, label.flip(0)))
+        if label is not None:
+            assert not torch.allclose(judge(images, label), judge(images, label.flip(0))), condition
+
+
+def test_a_latent_is_one_image_but_in_training() -> None:
+    generator = Stylegan2Generator((1, 8, 8), 6, 0, **TINY)
+    for name, parameter in generator.named_parameters():
+        if name.endswith("strength"):
+            nn.init.ones_(parameter)
+    latent = torch.randn(2, 6)
+    assert not torch.allclose(generator(latent), generator(latent))
+    generator.eval()
+    assert torch.equal(generator(latent), generator(latent))
 
 
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
@@ -114,9 +127,9 @@ def test_a_whole_synthesis_has_the_right_second_derivative_by_its_codes() -> Non
 
 
 def test_a_gradient_penalty_has_the_right_derivative() -> None:
-    judge = Stylegan2Discriminator((1, 8, 6), 3, width=2, mapping=1, minibatch=2).double()
-    label = torch.tensor([0, 2, 1, 1])
-    images = torch.randn(4, 1, 8, 6, dtype=torch.float64, requires_grad=True)
+    judge = Stylegan2Discriminator((1, 8, 4), 3, width=2, mapping=1, minibatch=2).double()
+    label = torch.tensor([0, 2])
+    images = torch.randn(2, 1, 8, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: judge(x, label), images, nondet_tol=1e-10)
 
 
@@ -223,6 +236,14 @@ def test_the_exported_generator_gives_the_samples_that_are_drawn() -> None:
         torch.testing.assert_close(
             game.exportable()(latent, label), game.render(Batch(code=codes, label=label))["data"]
         )
+
+
+def test_a_trained_generator_is_exported_for_every_batch_size(tmp_path: Path) -> None:
+    api.train("stylegan2", out=tmp_path / "run", set=[*SMALL, "train.steps=1"], quiet=True, device="cpu")
+    found = sparring.export(tmp_path / "run", format="pt2", out=tmp_path / "out")
+    assert found.facts["difference"] == 0
+    whole = torch.export.load(tmp_path / "out" / "generator.pt2").module()
+    assert whole(latent=torch.randn(5, 6), label=torch.arange(5)).shape == (5, 1, 8, 8)
 
 
 def test_truncation_pulls_codes_to_their_mean_layer_by_layer() -> None:

@@ -8,11 +8,12 @@ from typing import Protocol, cast
 
 import pydantic
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparring.core import chance, processes
 from sparring.core.codes import Truncation, pull_to_mean
 from sparring.core.compiled import eager
+from sparring.core.exportable import Exportable, Input
 from sparring.core.game import Batch, DataSpec, Losses
 from sparring.core.passes import part_size, spaced
 from sparring.core.second_order import SecondOrder
@@ -152,3 +153,20 @@ class StyledGame(ImageGame):
         """The samples of codes, with the constant noise, as `data`."""
         images = self.styled.synthesis(codes["code"], "constant").float()
         return Batch({"data": images, **{name: value for name, value in codes.items() if name != "code"}})
+
+    def exportable(self) -> Exportable:
+        """The generator, with one code for all layers."""
+        return OfStyles(self.styled, *self.inputs())
+
+
+class OfStyles(Exportable):
+    """A generator with styles as a function of latents (N, L) and labels; `generator` is its synthesis."""
+
+    def __init__(self, styled: Styled, *inputs: Input) -> None:
+        super().__init__(cast(nn.Module, styled.synthesis), *inputs)
+        self.mapping, self.layers = styled.mapping, styled.layers
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        """Samples of the latents, with the constant noise."""
+        codes = self.mapping(latent, label)
+        return self.generator(codes[:, None].expand(-1, self.layers, -1), "constant").float()

@@ -89,7 +89,7 @@ class Synthesis(nn.Module):
 
     def forward(self, codes: Tensor, noise: NoiseKind = "random") -> Tensor:
         code = codes.unbind(dim=1)
-        x = self.first(self.constant.expand(len(codes), -1, -1, -1), code[0], noise)
+        x = self.first(self.constant.expand(codes.shape[0], -1, -1, -1), code[0], noise)
         image = self.to_image[0](x, code[1]) if self.architecture == "skip" else None
         for stage, (enlarge, refine) in enumerate(zip(self.enlarge, self.refine, strict=True)):
             size = self.sizes[stage + 1]
