@@ -62,7 +62,7 @@ def test_the_paper_presets_have_the_sum_of_their_layers(recipe: str, kernel: int
 
 
 def test_the_signals_at_256_pixels_are_the_papers() -> None:
-    signals = schedule((256, 256), depth=14, critical=2, margin=10)
+    signals = schedule((256, 256), convolutions=14, critical=2, margin=10)
     # Karras et al. 2021, fig. 4c: rates double where the stopband asks for it, and two layers are critically sampled.
     assert [signal.rate for signal in signals] == [16, 16, 16, 32, 32, 64, 64, 128, 128, 128, *[256] * 5]
     assert [signal.size[0] for signal in signals[:-2]] == [signal.rate + 20 for signal in signals[:-2]]
@@ -77,7 +77,7 @@ def test_the_signals_at_256_pixels_are_the_papers() -> None:
 
 @pytest.mark.parametrize("size", [(28, 28), (20, 45), (64, 24), (4, 5), (33, 17)])
 def test_signals_of_any_size_end_at_the_image_and_rates_double(size: Size) -> None:
-    signals = schedule(size, depth=6, critical=2, margin=3)
+    signals = schedule(size, convolutions=6, critical=2, margin=3)
     assert signals[-1].size == signals[-2].size == size and signals[-1].rate == max(size)
     for before, after in pairwise(signals):
         assert math.log2(after.rate / before.rate).is_integer() and after.rate >= before.rate
@@ -85,7 +85,7 @@ def test_signals_of_any_size_end_at_the_image_and_rates_double(size: Size) -> No
 
 def small(size: Size, equivariance: str = "translation", classes: int = 0, **options: Any) -> Stylegan3Generator:
     torch.manual_seed(0)
-    given = {"width": 8, "max_width": 12, "code": 8, "depth": 5, "margin": 8, **options}
+    given = {"width": 8, "max_width": 12, "code": 8, "convolutions": 5, "margin": 8, **options}
     return Stylegan3Generator((2, *size), 6, classes, equivariance=equivariance, **given)
 
 
@@ -123,7 +123,7 @@ class Aliased(nn.Module):
 
 
 def without_filters(generator: Stylegan3Generator, size: Size, margin: int = 8) -> Stylegan3Generator:
-    signals = schedule(size, depth=5, critical=2, margin=margin)
+    signals = schedule(size, convolutions=5, critical=2, margin=margin)
     for convolution, signal in zip(generator.synthesis.convolutions, signals, strict=False):
         convolution.activate = Aliased(signal.size)
     return generator
@@ -157,7 +157,9 @@ def test_configuration_r_looks_at_single_places_and_filters_alike_in_all_directi
 
 @pytest.mark.parametrize("equivariance", ["translation", "rotation"])
 def test_second_derivatives_through_a_whole_synthesis_are_right(equivariance: str) -> None:
-    generator = small((5, 4), equivariance, width=2, max_width=2, code=2, depth=2, critical=1, margin=1).double().eval()
+    generator = (
+        small((5, 4), equivariance, width=2, max_width=2, code=2, convolutions=2, critical=1, margin=1).double().eval()
+    )
     codes = torch.randn(1, generator.layers, 2, dtype=torch.float64, requires_grad=True)
     weight = generator.synthesis.convolutions[0].weight.detach().clone().requires_grad_()
 
@@ -174,7 +176,7 @@ def test_second_derivatives_through_a_whole_synthesis_are_right(equivariance: st
 def test_every_shape_and_label_makes_an_image(shape: tuple[int, int, int], label: str | None) -> None:
     torch.manual_seed(0)
     classes = 3 if label else 0
-    generator = Stylegan3Generator(shape, 6, classes, width=4, max_width=6, code=8, depth=4, margin=2)
+    generator = Stylegan3Generator(shape, 6, classes, width=4, max_width=6, code=8, convolutions=4, margin=2)
     given = {None: None, "numbers": torch.tensor([0, 2]), "vectors": torch.tensor([[1.0, 0, 0], [0, 0, 1]])}[label]
     latent = torch.randn(2, 6)
     images = generator.eval()(latent, given)
@@ -208,7 +210,7 @@ def test_the_magnitude_of_what_comes_in_does_not_show_once_it_is_known() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"critical": 5}, "below depth"),
+        ({"critical": 5}, "below convolutions"),
         ({"margin": -1}, "margin"),
         ({"width": 0}, "width"),
         ({"half_life": 0}, "half_life"),
@@ -241,7 +243,7 @@ class Noise:
 
 
 def tiny(*keys: str) -> Recipe:
-    sizes = ["model.generator.width=4", "model.generator.max_width=4", "model.generator.depth=3", "model.generator.code=4",
+    sizes = ["model.generator.width=4", "model.generator.max_width=4", "model.generator.convolutions=3", "model.generator.code=4",
              "model.discriminator.width=4", "train.batch_size=4", "model.latent=4"]  # fmt: skip
     return load_recipe("stylegan3-r").override([*sizes, "train.steps=6", "train.checkpoint_every=3", *keys])
 

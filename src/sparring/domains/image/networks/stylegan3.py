@@ -37,7 +37,7 @@ class Stylegan3Generator(nn.Module):
     width: channels of layers that keep all frequencies of the image; those that keep half as many have twice as many
         channels, at most `max_width`; none: 8 × width.
     code: numbers in a code. mapping: fully connected layers from latent to code.
-    depth: convolutions, of which the last `critical` work at the image's whole bandwidth.
+    convolutions: how many; the last `critical` of them work at the image's whole bandwidth.
     margin: samples that maps have beyond each border. half_life: images after which half of a layer's measured
         magnitude is forgotten.
 
@@ -50,14 +50,14 @@ class Stylegan3Generator(nn.Module):
     def __init__(
         self, shape: tuple[int, int, int], latent: int, classes: int,
         *, equivariance: Equivariance = "translation", width: int = 128, max_width: int | None = 512,
-        code: int = 512, mapping: int = 2, depth: int = 14, critical: int = 2, margin: int = 10, half_life: int = 20000,
+        code: int = 512, mapping: int = 2, convolutions: int = 14, critical: int = 2, margin: int = 10, half_life: int = 20000,
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(width=width, max_width=max_width, code=code, mapping=mapping, half_life=half_life)
         self.mapping = MappingNetwork(latent, classes, code, layers=mapping)
         self.synthesis = AliasFreeSynthesis(
             shape, code, equivariance=equivariance, width=width, max_width=max_width,
-            depth=depth, critical=critical, margin=margin, half_life=half_life,
+            convolutions=convolutions, critical=critical, margin=margin, half_life=half_life,
         )  # fmt: skip
         self.layers = self.synthesis.layers
 
@@ -76,29 +76,29 @@ class AliasFreeSynthesis(nn.Module):
 
     def __init__(
         self, shape: tuple[int, int, int], code: int, *, equivariance: Equivariance,
-        width: int, max_width: int | None, depth: int, critical: int, margin: int, half_life: int,
+        width: int, max_width: int | None, convolutions: int, critical: int, margin: int, half_life: int,
     ) -> None:  # fmt: skip
         super().__init__()
-        signals = schedule((shape[1], shape[2]), depth=depth, critical=critical, margin=margin)
+        signals = schedule((shape[1], shape[2]), convolutions=convolutions, critical=critical, margin=margin)
         limit = 8 * width if max_width is None else max_width
         widths = [round(min(width * signals[-1].cutoff / signal.cutoff, limit)) for signal in signals]
         turns = equivariance == "rotation"
 
-        self.layers = depth + 2
+        self.layers = convolutions + 2
         self.input = FourierFeatures(code, widths[0], signals[0])
         self.convolutions = nn.ModuleList(
             AliasFreeConv(
                 widths[max(index - 1, 0)], widths[index], code, signals[max(index - 1, 0)], signals[index],
-                kernel=1 if turns else 3, radial=turns and index < depth - critical, half_life=half_life,
+                kernel=1 if turns else 3, radial=turns and index < convolutions - critical, half_life=half_life,
             )
-            for index in range(depth)
+            for index in range(convolutions)
         )  # fmt: skip
         self.to_image = AliasFreeConv(
-            widths[depth - 1],
+            widths[convolutions - 1],
             shape[0],
             code,
-            signals[depth - 1],
-            signals[depth],
+            signals[convolutions - 1],
+            signals[convolutions],
             kernel=1,
             bent=False,
             half_life=half_life,
@@ -155,15 +155,15 @@ class AliasFreeConv(nn.Module):
         self.power.lerp_(power.to(self.power.dtype), 1 - 0.5 ** (images / self.half_life))
 
 
-def schedule(size: tuple[int, int], *, depth: int, critical: int, margin: int) -> list[Signal]:
-    """The signal after the input, and after each convolution and the last layer: depth + 1, of an image of `size`.
+def schedule(size: tuple[int, int], *, convolutions: int, critical: int, margin: int) -> list[Signal]:
+    """The signal after the input, and after each convolution and the last layer: convolutions + 1, of an image of `size`.
 
     Cutoffs and stopbands rise in geometric progression up to the last `critical` layers (Karras et al. 2021, appendix
     C.1). The unit is the image's longer side; rates are the image's own, divided by a power of two. The signals of one
     layer's output and of the next one's input are the same, so the first convolution keeps the input's.
     """
-    if not 1 <= critical < depth:
-        raise UserError(f"critical is at least 1 and below depth ({depth}), not {critical}")
+    if not 1 <= critical < convolutions:
+        raise UserError(f"critical is at least 1 and below convolutions ({convolutions}), not {critical}")
     if margin < 0:
         raise UserError(f"margin is at least 0, not {margin}")
     resolution = max(size)
@@ -171,14 +171,14 @@ def schedule(size: tuple[int, int], *, depth: int, critical: int, margin: int) -
         raise UserError(f"images of {size[0]}×{size[1]} pixels are too small: a network needs at least 4 a side")
     last_cutoff = resolution / 2
     signals = []
-    for index in range(depth + 1):
-        progress = min(index / (depth - critical), 1)
+    for index in range(convolutions + 1):
+        progress = min(index / (convolutions - critical), 1)
         cutoff = FIRST_CUTOFF * (last_cutoff / FIRST_CUTOFF) ** progress
         stop = FIRST_STOP * (last_cutoff * LAST_STOP / FIRST_STOP) ** progress
         halvings = math.floor(math.log2(resolution / min(2 * stop, resolution)))
         rate = resolution / 2**halvings
         # The last two layers see no more than the image: what is beyond would be cut off behind them.
-        around = 0 if index >= depth - 1 else 2 * margin
+        around = 0 if index >= convolutions - 1 else 2 * margin
         rows, columns = (-(-side // 2**halvings) + around for side in size)
         signals.append(Signal((rows, columns), rate, cutoff, max(stop, rate / 2) - cutoff))
     return signals
