@@ -94,6 +94,7 @@ def test_photos_are_fitted_as_the_data_was_and_that_is_said(tmp_path: Path) -> N
     batch, notes = read_images(files, (1, 12, 8), fit="crop")
     assert batch["data"].shape == (2, 1, 12, 8)
     assert ((batch["data"][1] + 1) * 127.5).round().flatten().tolist() == list(range(96))
+    assert len(batch["data"][0].unique()) == 1  # cropped: padded, it would have black beside the red
     assert len(notes) == 1 and "12×16 pixels of 3 channels, made 12×8 of 1" in notes[0]
     (tmp_path / "no.png").write_text("no image")
     for name, message in (("no.png", "not an image"), ("none.png", "no such file")):
