@@ -205,7 +205,7 @@ def test_samples_that_are_not_finite_are_refused(run: Path, tmp_path: Path, monk
     from sparring.core.adversarial import AdversarialGame
 
     monkeypatch.setattr(
-        AdversarialGame, "sample", lambda self, count, label, rng=None: torch.full((count, 1, 8, 8), torch.nan)
+        AdversarialGame, "decode", lambda self, code, label: torch.full((len(code), 1, 8, 8), torch.nan)
     )
     with pytest.raises(UserError, match="NaN or infinite"):
         sparring.evaluate(run, features="pixels", metrics="fid", count=20, out=tmp_path)
