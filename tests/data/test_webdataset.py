@@ -13,11 +13,13 @@ from PIL import Image
 from sharded import Server, png, write_digits, write_tar
 from shell import sparring
 from sparring.data import stream_index
+from sparring.data.augment import Augment
 from sparring.data.prepare import prepare_images
 from sparring.data.sources import open_source
 from sparring.data.stream_index import is_stream, open_index
 from sparring.data.tar_shards import Encoded, write_tars
 from sparring.data.webdataset import labelling_of, read_samples
+from sparring.domains.image.stream import StreamOptions, open_stream
 from sparring.errors import UserError
 
 DOT = png(np.full((4, 4), 7, np.uint8))
@@ -52,6 +54,24 @@ def test_a_set_is_labelled_by_what_every_sample_has(tmp_path: Path, kind: str) -
     assert labelling_of(read_samples(write_tar(tmp_path / "a.tar", members))) == kind
     del members[f"3.{kind}"]
     assert labelling_of(read_samples(write_tar(tmp_path / "b.tar", members))) is None
+
+
+def test_samples_without_a_class_among_others_with_one_are_counted_and_named(tmp_path: Path) -> None:
+    members = {"1.png": DOT, "1.cls": b"0", "2.png": DOT, "3.png": DOT, "3.cls": b"1"}
+    (tmp_path / "set").mkdir()
+    write_tar(tmp_path / "set" / "a.tar", members)
+    source = open_source(str(tmp_path / "set"))
+    assert not source.labels and source.note.startswith("1 of 3 samples have no class in a .cls")
+    spec = open_stream(
+        str(tmp_path / "set"),
+        size=None,
+        channels=None,
+        fit="crop",
+        augment=Augment(),
+        options=StreamOptions(),
+        cache=tmp_path,
+    ).spec
+    assert spec.extra["label_note"] == source.note
 
 
 def test_captions_are_no_classes(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from sparring.data.webdataset import (
     Sample,
     TarSamples,
     choose_labelling,
+    incomplete_labels,
     read_samples,
 )
 from sparring.errors import UserError
@@ -59,7 +60,7 @@ class Index:
     smallest, largest: (H, W) of images, by pixels; equal where all have one size. channels: what all together need.
     labelling: the members that label a sample; None without labels. classes: in the order of their numbers.
     label_counts: samples of each. numbered: whether `cls` members hold numbers into `classes`, and not the texts.
-    file: where it was read from or is kept.
+    file: where it was read from or is kept. note: which samples lack a label that others have, empty where none does.
     """
 
     shards: tuple[Shard, ...]
@@ -71,6 +72,7 @@ class Index:
     label_counts: tuple[int, ...]
     numbered: bool
     file: str
+    note: str = ""
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)
@@ -142,7 +144,9 @@ def open_local(reference: str) -> TarSamples:
         if not file.is_file() or file.stat().st_size != shard.size:
             raise remote.changed(str(file))
     samples = [read_samples(file) for file in files]
-    return TarSamples(reference, files, samples, index.labelling, index.classes if index.numbered else ())
+    source = TarSamples(reference, files, samples, index.labelling, index.classes if index.numbered else ())
+    source.note = index.note
+    return source
 
 
 def index_json(index: Index) -> dict[str, Any]:
@@ -163,6 +167,7 @@ def index_json(index: Index) -> dict[str, Any]:
             "classes": list(index.classes),
             "label_counts": list(index.label_counts),
             "numbered": index.numbered,
+            **({"note": index.note} if index.note else {}),
         },
     }
 
@@ -208,6 +213,7 @@ def _read(file: str, patience: float) -> Index | None:
         counts,
         bool(images["numbered"]),
         file,
+        str(images.get("note", "")),
     )
 
 
@@ -273,7 +279,8 @@ def _summed(reference: str, locations: Sequence[str], found: Sequence[_Found], f
     )
     needed = (3 if max(channels) >= 3 else 1) + (1 if channels & {2, 4} else 0)
     counts = tuple(texts[name] for name in classes)
-    return Index(shards, sizes[0], sizes[-1], needed, labelling, classes, counts, False, file)
+    note = "" if labelling else incomplete_labels({kind: found.total() for kind, found in kinds.items()}, count)
+    return Index(shards, sizes[0], sizes[-1], needed, labelling, classes, counts, False, file, note)
 
 
 def _look_through(location: str, root: Path, patience: float) -> _Found:

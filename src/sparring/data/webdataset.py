@@ -15,7 +15,7 @@ import hashlib
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -107,6 +107,14 @@ def choose_labelling(found: dict[Labelling, Counter[str]], count: int) -> Labell
         if count and found[kind].total() == count and few:
             return kind
     return None
+
+
+def incomplete_labels(found: Mapping[Labelling, int], count: int) -> str:
+    """Says so where only some of `count` samples have a class, so that none is used; captions are no classes. Or empty."""
+    kind = next((kind for kind in ("cls", "json") if 0 < found[kind] < count), None)
+    if kind is None:
+        return ""
+    return f"{count - found[kind]} of {count} samples have no class in a .{kind}, so labels are not used: label all to use them"
 
 
 class TarSamples(ImageSource):

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pydantic
@@ -93,7 +93,8 @@ class ImageStream:
     ) -> None:
         index = reading.index
         shape = (reading.channels, *reading.size)
-        extra = {"label_counts": list(index.label_counts)} if index.classes else {}
+        extra: dict[str, Any] = {"label_counts": list(index.label_counts)} if index.classes else {}
+        extra |= {"label_note": index.note} if index.note else {}
         self.spec = DataSpec(shape, index.classes, len(index), extra)
         content = f"{index.fingerprint()}{json.dumps(reading.settings)}"
         self.fingerprint = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
