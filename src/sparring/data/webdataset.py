@@ -111,7 +111,8 @@ def choose_labelling(found: dict[Labelling, Counter[str]], count: int) -> Labell
 
 def incomplete_labels(found: Mapping[Labelling, int], count: int) -> str:
     """Says so where only some of `count` samples have a class, so that none is used; captions are no classes. Or empty."""
-    kind = next((kind for kind in ("cls", "json") if 0 < found[kind] < count), None)
+    classes: tuple[Labelling, ...] = ("cls", "json")
+    kind = next((kind for kind in classes if 0 < found[kind] < count), None)
     if kind is None:
         return ""
     return f"{count - found[kind]} of {count} samples have no class in a .{kind}, so labels are not used: label all to use them"
