@@ -27,13 +27,13 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "began": BeganGenerator,
     "fastgan": FastganGenerator,
     "multires": MultiresGenerator,
-    "sagan": SaganGenerator,
-    "biggan": BigganGenerator,
     "stylegan2": Stylegan2Generator,
     "stylegan3": Stylegan3Generator,
     "progan": ProganGenerator,
     "msg": MsgGenerator,
     "lapgan": LapganGenerator,
+    "sagan": SaganGenerator,
+    "biggan": BigganGenerator,
 }
 
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
@@ -45,10 +45,10 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "fastgan": FastganDiscriminator,
     "projected": ProjectedDiscriminator,
     "multires": MultiresDiscriminator,
-    "sagan": SaganDiscriminator,
-    "biggan": BigganDiscriminator,
     "stylegan2": Stylegan2Discriminator,
     "progan": ProganDiscriminator,
     "msg": MsgDiscriminator,
     "lapgan": LapganDiscriminator,
+    "sagan": SaganDiscriminator,
+    "biggan": BigganDiscriminator,
 }
