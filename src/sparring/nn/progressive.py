@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparring.nn.condition import embed
 from sparring.nn.equalised import EqualisedConv2d, EqualisedLinear
 from sparring.nn.mapping import PixelNorm
 from sparring.nn.minibatch import MinibatchStdDev
@@ -30,19 +31,28 @@ def convolution(before: int, after: int, kernel: int = 3) -> nn.Sequential:
 
 
 class FirstMaps(nn.Module):
-    """Latents (N, inputs) → the first maps (N, channels, *size): a linear layer with one bias a channel, and a convolution."""
+    """Latents (N, latent), labels (N,) or (N, K) → the first maps (N, channels, *size).
 
-    def __init__(self, inputs: int, channels: int, size: Size) -> None:
+    A linear layer with one bias a channel, and a convolution. A label becomes an embedding as long as the latent, and both
+    are normalised: a bare one among the numbers of a latent would hardly be heard.
+    """
+
+    def __init__(self, latent: int, classes: int, channels: int, size: Size) -> None:
         super().__init__()
         self.size = size
+        self.embedding = nn.Embedding(classes, latent) if classes else None
+        inputs = latent * (2 if classes else 1)
         # The authors divide the gain by 4; the pixel norm after it makes up for that, but it learns as much slower.
         self.spread = EqualisedLinear(inputs, channels * size[0] * size[1], bias=False, gain=GAIN / 4)
         self.bias = nn.Parameter(torch.zeros(channels))
         self.norm = PixelNorm()
         self.finish = nn.Sequential(convolution(channels, channels), PixelNorm())
 
-    def forward(self, latent: Tensor) -> Tensor:
-        x = self.spread(self.norm(latent)).unflatten(1, (-1, *self.size))
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        code = self.norm(latent)
+        if self.embedding is not None:
+            code = torch.cat([code, self.norm(embed(self.embedding, label))], dim=1)
+        x = self.spread(code).unflatten(1, (-1, *self.size))
         return self.finish(self.norm(F.leaky_relu(x + self.bias[:, None, None], LEAK)))
 
 
@@ -87,18 +97,19 @@ class Verdict(nn.Module):
 
 
 class Synthesis(nn.ModuleList):
-    """Latents (N, inputs) → maps of each size, coarse to fine: `FirstMaps`, and a `Rise` to each further size."""
+    """Latents and labels → maps of each size, coarse to fine: `FirstMaps`, and a `Rise` to each further size."""
 
-    def __init__(self, inputs: int, widths: Sequence[int], sizes: Sequence[Size]) -> None:
+    def __init__(self, latent: int, classes: int, widths: Sequence[int], sizes: Sequence[Size]) -> None:
         rises = [Rise(*each) for each in zip(widths, widths[1:], sizes[1:], strict=False)]
-        super().__init__([FirstMaps(inputs, widths[0], sizes[0]), *rises])
+        super().__init__([FirstMaps(latent, classes, widths[0], sizes[0]), *rises])
 
-    def forward(self, latent: Tensor, levels: int) -> list[Tensor]:
+    def forward(self, latent: Tensor, label: Tensor | None, levels: int) -> list[Tensor]:
         """The maps of the first so many sizes."""
-        maps = [latent]
-        for block in list(self)[:levels]:
-            maps.append(block(maps[-1]))
-        return maps[1:]
+        first, *rises = list(self)[:levels]
+        maps = [first(latent, label)]
+        for rise in rises:
+            maps.append(rise(maps[-1]))
+        return maps
 
 
 class Growth(nn.Module):

@@ -98,7 +98,7 @@ def test_a_size_that_fades_in_is_mixed_with_the_one_before() -> None:
     G = ProganGenerator(SHAPE, 8, 0, width=4)
     latent = torch.randn(4, 8)
     G.growth.move_to(0.25)
-    maps = G.synthesis(latent, 2)
+    maps = G.synthesis(latent, None, 2)
     coarse, fine = (to_image(x) for to_image, x in zip(G.to_image, maps, strict=False))
     torch.testing.assert_close(G(latent, grown=False), 0.75 * F.interpolate(coarse, size=(10, 14)) + 0.25 * fine)
 

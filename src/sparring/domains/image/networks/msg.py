@@ -35,16 +35,15 @@ class MsgGenerator(nn.Module):
     ) -> None:
         super().__init__()
         require_positive(width=width, max_width=max_width)
-        self.classes = classes
         sizes = ladder(shape[1], shape[2], rungs=2)
         widths = doubling(width, len(sizes), max_width)[::-1]
         self.packing = Packing(shape[0], sizes)
-        self.synthesis = Synthesis(latent + classes, widths, sizes)
+        self.synthesis = Synthesis(latent, classes, widths, sizes)
         self.to_image = nn.ModuleList(EqualisedConv2d(count, shape[0], 1) for count in widths)
 
     def forward(self, latent: Tensor, label: Tensor | None = None, *, pyramid: bool = False) -> Tensor:
         """The largest image; with `pyramid` those of all sizes, packed."""
-        maps = self.synthesis(append_label(latent, label, self.classes), len(self.to_image))
+        maps = self.synthesis(latent, label, len(self.to_image))
         if not pyramid:
             return self.to_image[-1](maps[-1])
         return self.packing.pack([to_image(x) for to_image, x in zip(self.to_image, maps, strict=True)])

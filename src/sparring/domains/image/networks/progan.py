@@ -27,17 +27,16 @@ class ProganGenerator(nn.Module):
     ) -> None:
         super().__init__()
         require_positive(width=width, max_width=max_width)
-        self.classes = classes
         self.sizes = ladder(shape[1], shape[2], rungs=2)
         widths = doubling(width, len(self.sizes), max_width)[::-1]
-        self.synthesis = Synthesis(latent + classes, widths, self.sizes)
+        self.synthesis = Synthesis(latent, classes, widths, self.sizes)
         self.to_image = nn.ModuleList(EqualisedConv2d(count, shape[0], 1) for count in widths)
         self.growth = Growth(self.sizes)
 
     def forward(self, latent: Tensor, label: Tensor | None = None, *, grown: bool = True) -> Tensor:
         """Images at the full size, enlarged where the network is smaller; without `grown` at the size in play."""
         level = self.growth.level
-        maps = self.synthesis(append_label(latent, label, self.classes), level + 1)
+        maps = self.synthesis(latent, label, level + 1)
         image = self.to_image[level](maps[level])
         if self.growth.fading:
             coarse = self.to_image[level - 1](maps[level - 1])
