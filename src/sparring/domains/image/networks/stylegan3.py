@@ -94,14 +94,7 @@ class AliasFreeSynthesis(nn.Module):
             for index in range(convolutions)
         )  # fmt: skip
         self.to_image = AliasFreeConv(
-            widths[convolutions - 1],
-            shape[0],
-            code,
-            signals[convolutions - 1],
-            signals[convolutions],
-            kernel=1,
-            bent=False,
-            half_life=half_life,
+            widths[-2], shape[0], code, *signals[-2:], kernel=1, bent=False, half_life=half_life
         )
 
     def forward(self, codes: Tensor, noise: NoiseKind = "constant", transform: Tensor | None = None) -> Tensor:
