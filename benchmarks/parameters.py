@@ -20,10 +20,26 @@ Counts = tuple[float | None, float | None]
 
 # preset: shape, classes, (generator, discriminator) as published in millions, where that is written
 PRESETS: dict[str, tuple[tuple[int, int, int], int, Counts, str]] = {
-    "biggan-128": ((3, 128, 128), 1000, (70.4, 88.0), "Brock et al. 2019, table 5's network as reimplemented"),
+    "dcgan-64": ((3, 64, 64), 0, (3.576704, 2.765568), "DCGAN's PyTorch example, counted"),
+    "dcgan-128": ((3, 128, 128), 0, (None, None), ""),
+    "resnet-sngan-32": ((3, 32, 32), 0, (None, None), ""),
+    "resnet-sngan-128": ((3, 128, 128), 1000, (None, None), ""),
+    "sagan-128": ((3, 128, 128), 1000, (None, None), ""),
+    "biggan-128": ((3, 128, 128), 1000, (70.4, 88.0), "Brock et al. 2019, as its authors' PyTorch code counts"),
     "biggan-deep-128": ((3, 128, 128), 1000, (50.4, 34.6), "Brock et al. 2019, appendix B"),
     "progan-1024": ((3, 1024, 1024), 0, (23.1, 23.1), "Karras et al. 2018, table 2"),
     "stylegan2-256": ((3, 256, 256), 0, (24.8, 24.0), "StyleGAN2-ADA's log at half the feature maps"),
+    "stylegan3-t-256": ((3, 256, 256), 0, (None, None), ""),
+    "stylegan3-r-256": ((3, 256, 256), 0, (None, None), ""),
+    "fastgan-256": ((3, 256, 256), 0, (None, None), ""),
+    "projected-256": ((3, 256, 256), 0, (None, None), ""),
+    "msg-gan-256": ((3, 256, 256), 0, (None, None), ""),
+    "lapgan-32": ((3, 32, 32), 10, (None, None), ""),
+    "began-128": ((3, 128, 128), 0, (None, None), ""),
+    "contragan-32": ((3, 32, 32), 10, (None, None), ""),
+    "reacgan-32": ((3, 32, 32), 10, (None, None), ""),
+    "r3gan-64": ((3, 64, 64), 0, (None, None), ""),
+    "r3gan-256": ((3, 256, 256), 0, (None, None), ""),
     "r3gan-32": ((3, 32, 32), 0, (20.7, 20.7), "Huang et al. 2024, Stacked-MNIST"),
 }
 
