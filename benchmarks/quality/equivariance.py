@@ -72,7 +72,7 @@ def untrained(generator: nn.Module, synthesis: nn.Module, samples: int) -> dict[
 
     with torch.no_grad():
         generator.eval()
-        codes = draw(64, rng=torch.Generator().manual_seed(1))["code"]
+        codes = draw(16, rng=torch.Generator().manual_seed(1))["code"]
         synthesis.train()
         for module in synthesis.modules():
             if hasattr(module, "half_life"):
