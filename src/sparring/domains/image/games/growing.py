@@ -19,7 +19,10 @@ class GrowthOptions(Section):
     """The recipe's `model.growth` section: when each size comes in."""
 
     until: float = pydantic.Field(
-        0.5, ge=0, le=1, description="share of the run after which the networks are full-grown; 0: they begin full-grown"
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the run after which the networks are full-grown; 0: they begin full-grown",
     )
     images: int | None = pydantic.Field(
         None, ge=1, description="real images from one size to the next, in place of `until`"
