@@ -21,7 +21,8 @@ sheet is the last one of its run, seed 0; conditional recipes show a row for eac
 python benchmarks/gallery/run.py --data FOLDER
 ```
 
-Minutes are processor time of the whole training, reading the data included. FID, precision and recall are in the features of a
+Minutes are processor time of the whole training, reading the data included; with a star, time of the clock while other work ran
+beside, an upper bound, of runs from an earlier state of the package. FID, precision and recall are in the features of a
 small classifier that was trained on the same data (on `faces`, which have no labels here, on telling the photographs from each
 other), samples against training data, as many on both sides as each section says. They compare the rows of one table, and nothing
 else. Accuracy: how often that classifier sees in a sample the class that was asked for.
@@ -61,11 +62,12 @@ def line(row: dict[str, Any], common: tuple[str, ...]) -> str:
     accuracy = written(metrics.get("conditional_accuracy"), 2)
     keys = ", ".join(f"`{key}`" for key in row["keys"] if key not in common)
     sizes = ", ".join(size(count) for count in reversed(row["parameters"].values()))
+    minutes = f"{row['minutes']:.1f}" + "*" * row.get("wall", False)
     cells = [
         f"`{row['exhibit']}`",
         f"{row['steps']:,}",
         row["batch"],
-        f"{row['minutes']:.1f}",
+        minutes,
         sizes,
         *figures,
         accuracy,
