@@ -63,7 +63,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "growing in steps and fades": ("progan", [*TINY, "data.size=16", "model.growth={until: 0.8, fade: 0.6}", "train.optimizer.lr=1e-5"]),
     "a pair of networks a size": ("lapgan", [*TINY, "model.generator.hidden=8", "model.discriminator.hidden=8"]),
     "all sizes at once": ("msg-gan", TINY),
-    "styles": ("stylegan2", [*TINY, "model.latent=8", "model.generator.code=8", "train.optimizer.lr=1e-5"]),
+    "styles": ("stylegan2", [*TINY, "model.latent=8", "model.generator.code=8", "model.style_mixing=0.9", "model.path_length.weight=2", "train.optimizer.lr=1e-5"]),
     "sharded optimisers": ("dcgan", [*TINY, *NO_NORM, *PAIRING, "train.shard_optimizer=true"]),
 }  # fmt: skip
 # What looks at differences of logits only is blind to the discriminator's last bias, which rounding then moves.

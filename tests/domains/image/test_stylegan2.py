@@ -28,7 +28,7 @@ CLASSES = ("ant", "bee", "cat")
 TINY = {"width": 4, "code": 8, "mapping": 2}
 SMALL = (
     "model.latent=6", "model.generator.width=4", "model.generator.code=8", "model.discriminator.width=4",
-    "train.batch_size=8", "train.steps=20",
+    "train.batch_size=8", "train.steps=20", "model.style_mixing=0.9", "model.path_length.weight=2",
 )  # fmt: skip
 SHAPES = [(1, 8, 8), (3, 5, 7), (1, 28, 28), (2, 33, 20), (4, 12, 40), (1, 4, 4)]
 
