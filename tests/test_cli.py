@@ -100,7 +100,7 @@ def edit_recipe(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
         ("train dcgan --set train.optimizer.lr=-1", r"Invalid learning rate: -1"),
         ("train dcgan --set train.players.discriminatr.optimizer.lr=1", r"(did you mean 'discriminator'?)"),
         ("train dcgan --set model.generator.name=dcgam", r"unknown generator 'dcgam' (did you mean 'dcgan'?)"),
-        ("train dcgan --set model.generator.name=3", r"unknown generator '3'; there are dcgan,"),
+        ("train dcgan --set model.generator.name=3", r"unknown generator '3'; there are began, biggan, dcgan,"),
         ("train dcgan --set game=adversary", r"unknown game 'adversary' (did you mean 'adversarial'?)"),
         ("train dcgan --set domain=imag", r"unknown domain 'imag' (did you mean 'image'?)"),
         ("train dcgan --set evaluate.metric=recal", r"unknown metric 'recal' (did you mean 'recall'?)"),
@@ -500,7 +500,7 @@ def commands() -> dict[str, Any]:
 
 def test_the_commands_are_those_of_the_contract() -> None:
     assert commands().keys() == {
-        "train", "resume", "finetune", "generate", "evaluate", "compare", "export", "metrics", "recipes", "data check", "data prepare",
+        "train", "resume", "finetune", "generate", "evaluate", "compare", "export", "project", "directions", "metrics", "recipes", "data check", "data prepare",
     }  # fmt: skip
 
 
