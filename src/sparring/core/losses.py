@@ -89,7 +89,8 @@ def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 def negated_generator(real: Tensor | None, fake: Tensor) -> Tensor:
     """−E[D(G(z))], the generator of WGAN (Arjovsky et al. 2017), of the hinge loss (Miyato et al. 2018, eq. 17) and of
-    EBGAN (Zhao et al. 2017, eq. 2)."""
+    EBGAN (Zhao et al. 2017, eq. 2).
+    """
     return -_precise(fake).mean()
 
 

@@ -126,4 +126,3 @@ class _Growing:
         # NumPy leaves room for any first dimension, so that headers of growing arrays can be replaced.
         np.lib.format.write_array_header_1_0(stream, description)
         return stream.getvalue()
-
