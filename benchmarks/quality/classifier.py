@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from sparring.core.game import Batch
 from sparring.domains.image.data import ImageData, ImageOptions, open_images
-from sparring.domains.image.features.classifier import open_classifier
+from sparring.imaging.features.classifier import open_classifier
 from sparring.metrics.frechet import frechet_distance
 
 MOST = 10_000

@@ -51,7 +51,7 @@ def work(way: str, options: argparse.Namespace) -> dict[str, Any]:
     import sparring
     from sparring.core.game import Batch
     from sparring.domains.image.data import ImageOptions, open_images
-    from sparring.domains.image.features.classifier import open_classifier
+    from sparring.imaging.features.classifier import open_classifier
     from sparring.metrics.classes import conditional_accuracy
     from sparring.metrics.frechet import frechet_distance
 

@@ -49,7 +49,7 @@ def work(arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     import sparring
     from sparring.core.game import Batch
     from sparring.domains.image.data import ImageData, ImageOptions, open_images
-    from sparring.domains.image.features.classifier import open_classifier
+    from sparring.imaging.features.classifier import open_classifier
     from sparring.metrics.frechet import frechet_distance
 
     torch.set_num_threads(1)

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sparring.domains.image.likeness import ImageLikeness, read_images
 from sparring.errors import UserError
 from sparring.exploring.projection import project
+from sparring.imaging.likeness import ImageLikeness, read_images
 from sparring.trained import Trained
 
 torch.set_num_threads(1)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from sparring import api
 from sparring.core.game import Batch, DataSpec, Turn
 from sparring.domains import open_domain
-from sparring.domains.image.features.classifier import open_classifier
-from sparring.domains.image.features.efficientnet import EfficientNetLite0, SameConv2d, as_rgb
 from sparring.domains.image.networks.projected import ProjectedDiscriminator
 from sparring.errors import UserError
+from sparring.imaging.features.classifier import open_classifier
+from sparring.imaging.features.efficientnet import EfficientNetLite0, SameConv2d, as_rgb
 from sparring.recipe import load_recipe
 from sparring.training.checkpoint import list_checkpoints
 

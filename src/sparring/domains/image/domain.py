@@ -14,12 +14,12 @@ from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
 from sparring.domains.domain import Domain, Progress
 from sparring.domains.image.data import ImageOptions, Images, open_images, open_pair
-from sparring.domains.image.features import FEATURES, open_features
 from sparring.domains.image.games import GAMES
-from sparring.domains.image.likeness import ImageLikeness, open_likeness, read_images
 from sparring.domains.image.metrics import MEASURES
-from sparring.domains.image.save import save_npy, save_npz, save_pngs
-from sparring.domains.image.show import save_png, sheet, to_uint8
+from sparring.imaging.features import FEATURES, open_features
+from sparring.imaging.likeness import ImageLikeness, open_likeness, read_images
+from sparring.imaging.save import save_npy, save_npz, save_pngs
+from sparring.imaging.show import save_png, sheet, to_uint8
 from sparring.metrics.figure import Features
 from sparring.options import validate
 
@@ -74,7 +74,7 @@ class ImageDomain(Domain):
         return sheet(samples["data"], columns=columns)
 
     def open_likeness(self) -> ImageLikeness:
-        """LPIPS where its weights are at hand, otherwise structure: see `domains.image.likeness`."""
+        """LPIPS where its weights are at hand, otherwise structure: see `imaging.likeness`."""
         return open_likeness()
 
     def read_samples(
@@ -84,7 +84,7 @@ class ImageDomain(Domain):
         return read_images(files, (spec.shape[0], spec.shape[1], spec.shape[2]), fit=options.get("fit", "crop"))
 
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
-        """`png`: a folder of files; `npz`, `npy`: array files; `sheet`: one picture. See `domains.image.save`."""
+        """`png`: a folder of files; `npz`, `npy`: array files; `sheet`: one picture. See `imaging.save`."""
         if form == "png":
             return save_pngs(samples, out)
         if form == "npz":
@@ -97,7 +97,7 @@ class ImageDomain(Domain):
         return [out]
 
     def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
-        """See `domains.image.features`."""
+        """See `imaging.features`."""
         return open_features(which, data, progress=progress)
 
     def open_reference(

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparring.core import chance, processes
-from sparring.domains.image.features.compact import (
+from sparring.imaging.features.compact import (
     CHUNK,
     CompactNetwork,
     draw_weights,

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.core.regularize import spectral_norm
-from sparring.domains.image.features.classifier import open_classifier
-from sparring.domains.image.features.compact import CompactNetwork, draw_weights, settle, working_size
-from sparring.domains.image.features.efficientnet import FILES, URL, EfficientNetLite0, as_rgb, draw_randomly
 from sparring.errors import UserError
+from sparring.imaging.features.classifier import open_classifier
+from sparring.imaging.features.compact import CompactNetwork, draw_weights, settle, working_size
+from sparring.imaging.features.efficientnet import FILES, URL, EfficientNetLite0, as_rgb, draw_randomly
 from sparring.metrics.weights import fill, find_weights, read_tensors
 from sparring.nn.condition import embed
 from sparring.nn.conditional_norm import FreeEmbedding

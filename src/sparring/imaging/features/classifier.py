@@ -24,7 +24,9 @@ from torch import Tensor
 from sparring.core.game import Batch
 from sparring.data.cache import default_folder
 from sparring.data.dataset import Dataset
-from sparring.domains.image.features.compact import (
+from sparring.errors import UserError
+from sparring.files import write_json, write_whole
+from sparring.imaging.features.compact import (
     CHUNK,
     FEATURES,
     CompactNetwork,
@@ -35,10 +37,8 @@ from sparring.domains.image.features.compact import (
     to_bytes,
     working_size,
 )
-from sparring.domains.image.features.selfsupervised import learn_views, view
-from sparring.domains.image.features.supervised import learn_labels
-from sparring.errors import UserError
-from sparring.files import write_json, write_whole
+from sparring.imaging.features.selfsupervised import learn_views, view
+from sparring.imaging.features.supervised import learn_labels
 from sparring.metrics.figure import Tick
 
 VERSION = 1  # raise it when the same data would be learnt or measured differently: old networks are then left alone

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from sparring.core.game import Batch
 from sparring.data import pool
-from sparring.domains.image import save
-from sparring.domains.image.save import save_npy, save_npz, save_pngs
-from sparring.domains.image.show import to_uint8
 from sparring.errors import UserError
+from sparring.imaging import save
+from sparring.imaging.save import save_npy, save_npz, save_pngs
+from sparring.imaging.show import to_uint8
 
 torch.set_num_threads(1)
 

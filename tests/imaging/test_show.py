@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sparring.domains.image.show import BACKGROUND, save_png, sheet, to_uint8
 from sparring.errors import UserError
+from sparring.imaging.show import BACKGROUND, save_png, sheet, to_uint8
 
 
 def _images(count: int, channels: int, height: int, width: int) -> Tensor:

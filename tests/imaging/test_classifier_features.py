@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from sparring.core.game import Batch, DataSpec
 from sparring.domains.image.data import ImageData, ImageOptions, open_images
-from sparring.domains.image.features import supervised as supervised_training
-from sparring.domains.image.features.classifier import ClassifierFeatures, open_classifier
-from sparring.domains.image.features.compact import (
+from sparring.errors import UserError
+from sparring.imaging.features import supervised as supervised_training
+from sparring.imaging.features.classifier import ClassifierFeatures, open_classifier
+from sparring.imaging.features.compact import (
     CompactNetwork,
     draw_weights,
     from_bytes,
@@ -27,9 +28,8 @@ from sparring.domains.image.features.compact import (
     to_bytes,
     working_size,
 )
-from sparring.domains.image.features.selfsupervised import contrast
-from sparring.domains.image.features.supervised import shift
-from sparring.errors import UserError
+from sparring.imaging.features.selfsupervised import contrast
+from sparring.imaging.features.supervised import shift
 from sparring.metrics.frechet import frechet_distance
 
 torch.set_num_threads(1)

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparring.domains.image.features.weights import model_file
 from sparring.errors import UserError, missing_extra
+from sparring.imaging.features.weights import model_file
 from sparring.metrics.weights import Unavailable, weight_folders
 
 

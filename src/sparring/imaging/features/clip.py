@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparring.domains.image.features.network import NetworkFeatures, normalise, resize_bicubic
-from sparring.domains.image.features.transformer import build, find_model, library, title, weights_of
-from sparring.domains.image.features.weights import model_folder, read_config
 from sparring.errors import UserError
+from sparring.imaging.features.network import NetworkFeatures, normalise, resize_bicubic
+from sparring.imaging.features.transformer import build, find_model, library, title, weights_of
+from sparring.imaging.features.weights import model_folder, read_config
 from sparring.metrics.weights import digest_tensors, read_tensors
 
 MODELS = ("openai/clip-vit-large-patch14", "openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16")

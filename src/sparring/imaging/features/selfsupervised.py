@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparring.domains.image.features.compact import (
+from sparring.imaging.features.compact import (
     FEATURES,
     CompactNetwork,
     draw_weights,

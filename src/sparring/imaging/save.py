@@ -25,8 +25,8 @@ from torch import Tensor
 from sparring.core.game import Batch
 from sparring.data import pool
 from sparring.data.npy import growing_npy, growing_npz
-from sparring.domains.image.show import to_uint8
 from sparring.host import cores
+from sparring.imaging.show import to_uint8
 
 AHEAD = 2  # batches that may wait for the disk
 PICTURES = 64  # that a process encodes at a time

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparring.domains.image.show import to_uint8
+from sparring.imaging.show import to_uint8
 
 LONGEST = 64  # pixels of the longer side that the network looks at
 FEATURES = 128

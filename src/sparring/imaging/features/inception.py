@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparring.domains.image.features.network import NetworkFeatures
+from sparring.imaging.features.network import NetworkFeatures
 from sparring.metrics.weights import digest_tensors, fill, find_weights, read_tensors
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparring.domains.image.features.compact import (
+from sparring.imaging.features.compact import (
     CHUNK,
     CompactNetwork,
     draw_weights,

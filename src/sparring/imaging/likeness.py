@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from sparring.core.game import Batch
 from sparring.data import decode
 from sparring.data.source import BrokenSample
-from sparring.domains.image.show import to_uint8
 from sparring.errors import UserError
+from sparring.imaging.show import to_uint8
 from sparring.metrics.perceptual import Lpips, open_lpips
 from sparring.metrics.structure import WINDOW, psnr, ssim
 from sparring.metrics.weights import Unavailable

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparring.core.game import Batch
-from sparring.domains.image import features
 from sparring.domains.image.data import ImageOptions, open_images
-from sparring.domains.image.features import FEATURES, open_features
-from sparring.domains.image.features.inception import FILE, FidInception, average, open_inception, stretch
-from sparring.domains.image.features.network import NetworkFeatures, as_rgb
-from sparring.domains.image.features.pixels import Pixels
 from sparring.errors import UserError
+from sparring.imaging import features
+from sparring.imaging.features import FEATURES, open_features
+from sparring.imaging.features.inception import FILE, FidInception, average, open_inception, stretch
+from sparring.imaging.features.network import NetworkFeatures, as_rgb
+from sparring.imaging.features.pixels import Pixels
 from sparring.metrics.weights import Unavailable
 
 torch.set_num_threads(1)
@@ -365,7 +365,7 @@ def test_dinov2_takes_small_grey_images_and_weights_of_another_resolution(transf
 
 
 def test_dinov2_folder_is_found_and_equals_its_file(transformers: Any, bare: Path, tmp_path: Path) -> None:
-    from sparring.domains.image.features.dinov2 import _library_names
+    from sparring.imaging.features.dinov2 import _library_names
 
     torch.save(vit_weights(), tmp_path / "file.pth")
     config = transformers.Dinov2Config(

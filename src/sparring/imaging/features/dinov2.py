@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparring.domains.image.features.network import NetworkFeatures, normalise, resize_bicubic
-from sparring.domains.image.features.transformer import build, find_model, library, title, weights_of
-from sparring.domains.image.features.weights import model_folder
 from sparring.errors import UserError
+from sparring.imaging.features.network import NetworkFeatures, normalise, resize_bicubic
+from sparring.imaging.features.transformer import build, find_model, library, title, weights_of
+from sparring.imaging.features.weights import model_folder
 from sparring.metrics.weights import Unavailable, digest_tensors, find_weights, read_tensors
 
 SIZES = ("l", "b", "s", "g")  # L is what distances are published in; g is larger than most will wait for

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from sparring.data.dataset import Dataset
-from sparring.domains.image.features.classifier import open_classifier
-from sparring.domains.image.features.clip import open_clip
-from sparring.domains.image.features.dinov2 import open_dinov2
-from sparring.domains.image.features.inception import open_inception
-from sparring.domains.image.features.pixels import Pixels
-from sparring.domains.image.features.weights import recognise
 from sparring.errors import UserError, nearest
+from sparring.imaging.features.classifier import open_classifier
+from sparring.imaging.features.clip import open_clip
+from sparring.imaging.features.dinov2 import open_dinov2
+from sparring.imaging.features.inception import open_inception
+from sparring.imaging.features.pixels import Pixels
+from sparring.imaging.features.weights import recognise
 from sparring.metrics.figure import Features, Tick
 from sparring.metrics.weights import Unavailable
 

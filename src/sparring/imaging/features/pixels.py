@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from sparring.core.game import Batch
-from sparring.domains.image.show import to_uint8
+from sparring.imaging.show import to_uint8
 
 
 class Pixels:

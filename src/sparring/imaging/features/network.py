@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.core.game import Batch
-from sparring.domains.image.show import to_uint8
+from sparring.imaging.show import to_uint8
 
 RGB = 1
 """Raise it when `as_rgb` would give other pixels: it is part of every network's digest."""

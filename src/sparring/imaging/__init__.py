@@ -1,0 +1,1 @@
+"""Images as every domain that has some meets them: shown, saved, measured, described by features."""
