@@ -10,15 +10,9 @@ A cache is a folder under `$SPARRING_CACHE` or `~/.cache/sparring`, named by a d
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
-import os
-import re
-import shutil
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparring.data.built import built, default_folder
 from sparring.data.convert import Progress, convert
 from sparring.data.decode import Fit
 from sparring.data.labels import sort_classes
 from sparring.data.source import ImageSource
 from sparring.errors import UserError, nearest
-from sparring.files import publish_folder
 
 FORMAT = 1  # raise it when the same source and settings would give other pixels: old caches are then left alone
 
@@ -108,34 +102,11 @@ def build_cache(
     settings |= {} if label_columns is None else {"label_columns": list(label_columns)}
     content = f"{source.fingerprint()}{json.dumps(settings, sort_keys=True)}"
     key = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
-    path = root / f"{_stem(source.name)}-{key}"
-    cache = _open(path, key)
-    if cache:
-        return cache
-    with _writable(root), _alone(root / f".{key}.lock") as alone:
-        cache = _open(path, key)  # another process may have built it while this one waited
-        if cache:
-            return cache
-        if alone:
-            for stale in root.glob(f".{path.name}.*"):  # from builds that were killed
-                shutil.rmtree(stale, ignore_errors=True)
-        chosen = _choose(source, settings["classes"], limit)
-        temporary = root / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        temporary.mkdir()
-        try:
-            _build(source, chosen, settings, temporary, workers, progress)
-            _publish(temporary, path, key)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    cache = _open(path, key)
-    if cache is None:
-        raise UserError(f"{path}: the image cache cannot be read back; say --set data.cache=FOLDER on another disk")
-    return cache
 
+    def build(folder: Path) -> None:
+        _build(source, _choose(source, settings["classes"], limit), settings, folder, workers, progress)
 
-def default_folder() -> Path:
-    """`$SPARRING_CACHE`, or `~/.cache/sparring`."""
-    return Path(os.environ.get("SPARRING_CACHE") or "~/.cache/sparring").expanduser()
+    return built(root, source.name, key, lambda path: _open(path, key), build)
 
 
 def _open(path: Path, key: str) -> ImageCache | None:
@@ -211,59 +182,3 @@ def _build(
         "settings": settings,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
-
-
-def _publish(temporary: Path, path: Path, key: str) -> None:
-    """Rename the finished folder to its name, unless another process was quicker."""
-    if path.exists() and _open(path, key) is None:
-        # Damaged: it steps aside under a name that no other process uses.
-        old = temporary.with_name(temporary.name + ".old")
-        with contextlib.suppress(OSError):
-            path.rename(old)
-        shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        return
-    try:
-        publish_folder(temporary, path)
-    except OSError:
-        if _open(path, key) is None:
-            raise
-
-
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[bool]:
-    """Hold a lock among the processes of this machine; False where the system has none to give."""
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
-    with file.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError:  # some network file systems
-            yield False
-            return
-        yield True
-
-
-@contextlib.contextmanager
-def _writable(root: Path) -> Iterator[None]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(
-            f"{root}: images cannot be cached here ({error.strerror}): say --set data.cache=FOLDER or set SPARRING_CACHE"
-        ) from error
-    except OSError as error:
-        if error.errno in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"{root}: images cannot be cached here ({error.strerror}): make room or say --set data.cache=FOLDER"
-            ) from error
-        raise
-
-
-def _stem(name: str) -> str:
-    """The readable part of a cache's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).name).strip("-.")[:40] or "images"

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sparring.data import remote
-from sparring.data.cache import default_folder
+from sparring.data.built import default_folder
 from sparring.data.convert import Progress
 from sparring.data.decode import probe
 from sparring.data.labels import sort_classes

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sparring.core.game import Batch
-from sparring.data.cache import default_folder
+from sparring.data.built import default_folder
 from sparring.data.dataset import Dataset
 from sparring.domains import Domain, open_domain
 from sparring.errors import UserError

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sparring.data.cache import default_folder
+from sparring.data.built import default_folder
 from sparring.errors import UserError
 
 

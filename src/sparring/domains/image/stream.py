@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
 from sparring.data.augment import Augment, build
-from sparring.data.cache import default_folder
+from sparring.data.built import default_folder
 from sparring.data.convert import Progress
 from sparring.data.decode import Fit
 from sparring.data.order import SPREAD, ShardOrder, choose_from_shards

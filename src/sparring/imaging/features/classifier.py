@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.game import Batch
-from sparring.data.cache import default_folder
+from sparring.data.built import default_folder
 from sparring.data.dataset import Dataset
 from sparring.errors import UserError
 from sparring.files import write_json, write_whole
@@ -127,7 +127,7 @@ def open_classifier(
     settings; what is damaged there is trained again.
 
     data: images (N, C, H, W), any size, 1 to 4 channels. folder: None: `features` in the cache, see
-    `data.cache.default_folder`. use_labels: False leaves labels out of it. samples: images shown in training; None:
+    `data.built.default_folder`. use_labels: False leaves labels out of it. samples: images shown in training; None:
     what takes about two minutes of one core at most. seed: of weights, order and views.
     device: where it is trained and used; None: CUDA where there is. progress: called with (done, all) steps of training.
     Raises UserError where the folder cannot be written.
