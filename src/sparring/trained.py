@@ -60,10 +60,31 @@ class Trained:
         not have, or for a batch size or precision that cannot be.
         """
         passes = self._passes(batch_size, precision)
+        if self.game.translates:
+            raise UserError(
+                f"recipe {self.recipe.name!r} makes its samples from others: `sparring translate` does that for files"
+            )
         if truncation == 1 and not self.game.has_codes:
             return self._in_units(self._draw(count, seed, self.condition(label), batch_size, passes))
         codes = self._draw_codes(count, seed, label, truncation, truncation_layers)
         return self._in_units(self._render(codes, batch_size, passes))
+
+    def translate(self, given: Batch, *, seed: int = 0, label: Label = None) -> Batch:
+        """What the game makes of `given`, a batch of data or of inputs alone; the same seed makes the same of the same.
+
+        label: what it is to become, where the game has several kinds. Raises UserError for a game that does not translate.
+        """
+        if not self.game.translates:
+            raise UserError(f"recipe {self.recipe.name!r} makes samples from noise: `sparring generate` draws them")
+        condition = self.condition(label)
+        asked = None if condition is None else condition.expand(given.count, *condition.shape)
+        rng = torch.Generator(self.game.device).manual_seed(seed)
+        device = self.game.device
+        moved = Batch({name: value.to(device) for name, value in given.items()})
+        # A network's own noise comes from the global generator: seeded here, and left as it was.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+            torch.manual_seed(seed)
+            return self.game.translate(moved, condition=asked, rng=rng)
 
     def codes(
         self,

@@ -179,6 +179,21 @@ class Game(nn.Module):
         """
         return self.render(self.draw_codes(count, condition=condition, rng=rng))
 
+    def translate(self, given: Batch, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
+        """Samples made from others, one from each of `given`: an image of another kind, the rest of a sequence. In eval mode.
+
+        given: what they are made from, as a batch of the data has it; a game that makes its inputs from the data itself
+        makes them where they are not there. condition, rng: as for `generate`, for what `given` leaves open.
+        Returns `data` (N, …), beside it `source`, what it was made from, and what sheets show of it (`input` pictures, uint8,
+        and `real`, what should have come of it, where that is known).
+        """
+        raise NotImplementedError
+
+    @property
+    def translates(self) -> bool:
+        """Whether samples are made from others: then there is `translate`, and in place of `generate`."""
+        return type(self).translate is not Game.translate
+
     def draw_codes(
         self,
         count: int,

@@ -85,6 +85,15 @@ def open_folder(
     return FileSource(reference, root, names, labelling, [(size, time) for _, size, time in found])
 
 
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file, for a fingerprint; (-1, 0) where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
+
+
 def _images(root: Path) -> Iterable[tuple[str, int, int]]:
     """(path relative to `root`, size, time in ns) of every image below it."""
     waiting = [("", str(root))]

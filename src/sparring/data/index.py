@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparring.data.folder import FileSource
+from sparring.data.folder import FileSource, stamp
 from sparring.data.labelling import Wanted, label_by_columns
 from sparring.data.labels import read_columns
 from sparring.errors import UserError
@@ -17,15 +17,7 @@ def open_index(reference: str, file: Path, wanted: Wanted = Wanted()) -> FileSou
     """
     table = read_columns(file)
     labelling = label_by_columns(reference, table.columns, table.label, wanted)
-    stamps = [_stamp(file.parent / path) for path in table.paths]
+    stamps = [stamp(file.parent / path) for path in table.paths]
     if all(size < 0 for size, _ in stamps):
         raise UserError(f"{reference}: none of its files exists ({table.paths[0]}, …); write paths relative to it")
     return FileSource(reference, file.parent, table.paths, labelling, stamps)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return -1, 0
-    return status.st_size, status.st_mtime_ns

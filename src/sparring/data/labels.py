@@ -114,6 +114,22 @@ def read_columns(file: Path) -> Table:
 
     Raises UserError where the file cannot be read or has no column of paths.
     """
+    rows = read_rows(file)
+    path_key = _key(rows, PATH_KEYS)
+    if path_key is None:
+        raise UserError(f"{file}: no column of paths: name it {' or '.join(PATH_KEYS[:4])}")
+    paths = rows[path_key]
+    if "" in paths:
+        raise UserError(f"{file}: row {paths.index('') + 1} has no path; fill it in or remove it")
+    columns = {key: texts for key, texts in rows.items() if key != path_key}
+    return Table(paths, columns, _key(rows, LABEL_KEYS))
+
+
+def read_rows(file: Path) -> dict[str, list[str]]:
+    """The columns of a CSV, TSV, JSON or JSONL file: name → a text for each row, empty where a row has nothing.
+
+    Raises UserError where the file cannot be read or holds no rows.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix.lower() == ".json":
@@ -126,17 +142,7 @@ def read_columns(file: Path) -> Table:
         raise UserError(f"{file}: cannot be read as {file.suffix.lstrip('.').upper()}: {error}") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{file}: expected a list of rows with a path and a label each")
-    path_key = _key(rows[0], PATH_KEYS)
-    if path_key is None:
-        raise UserError(f"{file}: no column of paths: name it {' or '.join(PATH_KEYS[:4])}")
-    paths = [_text(row.get(path_key)) for row in rows]
-    empty = next((number for number, path in enumerate(paths, 1) if not path), None)
-    if empty:
-        raise UserError(f"{file}: row {empty} has no path; fill it in or remove it")
-    keys = [key for key in rows[0] if key != path_key]
-    columns = {str(key): [_text(row.get(key)) for row in rows] for key in keys}
-    label = _key(rows[0], LABEL_KEYS)
-    return Table(paths, columns, None if label is None else str(label))
+    return {str(key): [_text(row.get(key)) for row in rows] for key in rows[0]}
 
 
 def _csv_rows(text: str) -> list[dict[str, Any]]:
@@ -149,8 +155,8 @@ def _csv_rows(text: str) -> list[dict[str, Any]]:
     return [dict(zip((cell.strip() for cell in rows[0]), row, strict=False)) for row in rows[1:]] if rows else []
 
 
-def _key(row: dict[str, Any], known: Sequence[str]) -> str | None:
-    lower = {str(key).lower(): key for key in row}
+def _key(columns: Iterable[str], known: Sequence[str]) -> str | None:
+    lower = {key.lower(): key for key in columns}
     return next((lower[key] for key in known if key in lower), None)
 
 

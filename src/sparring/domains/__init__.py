@@ -8,7 +8,11 @@ from sparring.domains.domain import Domain
 from sparring.errors import UserError, nearest
 
 # Imported when used: each domain has libraries of its own, which may not be installed.
-DOMAINS = {"image": "sparring.domains.image", "vector": "sparring.domains.vector"}
+DOMAINS = {
+    "image": "sparring.domains.image",
+    "vector": "sparring.domains.vector",
+    "translation": "sparring.domains.translation",
+}
 
 
 def open_domain(name: str) -> Domain:

@@ -16,7 +16,7 @@ from sparring.data.dataset import Dataset
 from sparring.domains import Domain, open_domain
 from sparring.errors import UserError
 from sparring.files import write_json
-from sparring.measuring.sides import BATCH, Side, describe, from_dataset, from_trained, pace
+from sparring.measuring.sides import BATCH, Side, describe, from_dataset, from_trained, from_translated, pace
 from sparring.metrics.figure import Features, Figure
 from sparring.metrics.memorisation import suspects
 from sparring.metrics.meter import Meter, choose_measures, with_own
@@ -114,7 +114,8 @@ def evaluate(
     own = metrics.split(",") if isinstance(metrics, str) else metrics or []
     measures = with_own(match.domain.measures, own)
     chosen = choose_measures(measures, metrics)
-    if metrics not in (None, "all") and any("pairs" in measures[name].needs for name in chosen):
+    asked = metrics not in (None, "all") and any("pairs" in measures[name].needs for name in chosen)
+    if asked and match.samples is not None:
         _pair(match)
     space = match.domain.open_features(features, match.data, lambda done, total: tick("features", done, total))
 
@@ -181,15 +182,17 @@ def _match_run(
     reference = trained.domain.open_reference(
         source, trained.recipe.data, trained.spec, lambda done, total: tick("reading the data", done, total)
     )
-    return _Match(
-        trained.domain,
-        from_trained(trained, seed=seed, classes=reference.spec.classes),
-        from_dataset(reference, seed=seed, cache=default_folder() / "described"),
-        reference,
-        source,
-        trained.step,
-        trained,
+    translated = trained.game.translates
+    fake = (
+        from_translated(trained, reference, seed=seed)
+        if translated
+        else from_trained(trained, seed=seed, classes=reference.spec.classes)
     )
+    real = from_dataset(reference, seed=seed, cache=default_folder() / "described")
+    match = _Match(trained.domain, fake, real, reference, source, trained.step, trained)
+    if translated and reference.spec.extra.get("paired", True):
+        match.facts["pairs"] = len(reference)
+    return match
 
 
 def _match_files(

@@ -13,6 +13,7 @@ from torch import Tensor
 from sparring.core.game import Batch
 from sparring.data.dataset import Dataset, choose
 from sparring.metrics.figure import Features
+from sparring.metrics.meter import bulky
 from sparring.metrics.meter import describe as described_by
 from sparring.metrics.stored import read_stored, stored_name, write_stored
 from sparring.trained import Trained
@@ -92,6 +93,22 @@ def from_trained(trained: Trained, *, seed: int, classes: Sequence[str]) -> Side
     return Side(None, batches, at)
 
 
+def from_translated(trained: Trained, data: Dataset, *, seed: int) -> Side:
+    """What a game that translates makes of the inputs of a data set, in the order of `from_dataset` with the same seed."""
+
+    def first(count: int) -> Tensor:
+        return choose(data, count, seed)
+
+    def batches(count: int) -> Iterator[Batch]:
+        for part in first(count).split(BATCH):
+            yield trained.translate(data.batch(part, augment=False), seed=seed)
+
+    def at(wanted: Tensor, count: int) -> Batch:
+        return trained.translate(data.batch(first(count)[wanted], augment=False), seed=seed)
+
+    return Side(len(data), batches, at)
+
+
 def _renumbering(own: Sequence[str], classes: Sequence[str]) -> Callable[[Batch], Batch]:
     """Labels as numbers into `classes`; left out where these do not hold all of one's own."""
     known = bool(own) and set(own) <= set(classes)
@@ -118,13 +135,13 @@ def describe(side: Side, features: Features, count: int, tick: Tick | None = Non
         described = described_by(features, batch)
         piece = Batch({name: value.cpu() for name, value in {**batch, **described}.items()})
         if done >= KEPT:
-            del piece["data"]
+            piece = Batch({name: value for name, value in piece.items() if not bulky(name, value)})
         pieces.append(piece)
         done += len(piece["features"])
         if tick:
             tick(done, count)
     whole = Batch({name: torch.cat([piece[name] for piece in pieces if name in piece]) for name in pieces[0]})
-    whole["data"] = whole["data"][:KEPT]
+    whole.update({name: value[:KEPT] for name, value in whole.items() if bulky(name, value)})
     if file:
         write_stored(file, whole)
     return whole

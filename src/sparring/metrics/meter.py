@@ -212,4 +212,9 @@ def _view(side: Batch, measure: Measure) -> Batch:
     with_data = "data" in measure.needs
     count = len(side["data"] if with_data else side["features"])
     count = min(count, measure.most or count)
-    return Batch({key: value[:count] for key, value in side.items() if with_data or key != "data"})
+    return Batch({key: value[:count] for key, value in side.items() if key in measure.needs or not bulky(key, value)})
+
+
+def bulky(name: str, value: Tensor) -> bool:
+    """Whether this of a side are samples themselves, or what they were made from, of which only the first are kept."""
+    return name == "data" or value.ndim > 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sparring.training.recorder import Recorder
 from sparring.training.report import write_report
 from sparring.training.trainer import Trainer
 
+TRANSLATED = 8  # samples of a pass: they may be large
 SECONDS_BETWEEN_PAGES = 60.0  # drawing curves takes about half a second
 
 
@@ -51,8 +52,7 @@ class Evaluation(Listener):
         self.began = time.monotonic()
         with trainer.undisturbed():
             if trainer.engine.main:
-                chosen = choose(trainer.data, self.options.count, self.seed)
-                real = trainer.data.batch(chosen, augment=False)
+                real = first_samples(trainer, self.options.count, self.seed)
                 self.ready = self.meter(Batch({name: value.cpu() for name, value in real.items()}))
             trainer.engine.barrier()
 
@@ -66,7 +66,12 @@ class Evaluation(Listener):
         figures: dict[str, float] = {}
         if self.ready is not None:
             with trainer.sampling() as game:
-                fake = draw(game, self.options.count, seed=self.seed)
+                fake = draw(
+                    game,
+                    self.options.count,
+                    seed=self.seed,
+                    given=lambda count: first_samples(trainer, count, self.seed),
+                )
                 if all(bool(torch.isfinite(each).all()) for each in fake.values()):
                     values = self.ready.values(fake, self.measure)
                     figures = {name: value.number for name, value in values.items()}
@@ -99,7 +104,13 @@ class SampleSheets(Listener):
         if not trainer.engine.main or trainer.run is None:
             return
         with trainer.sampling() as game:
-            samples = draw(game, self.count, seed=self.seed, balanced=True)
+            samples = draw(
+                game,
+                self.count,
+                seed=self.seed,
+                balanced=True,
+                given=lambda count: first_samples(trainer, count, self.seed),
+            )
         with tolerate_full_disk(trainer.say):
             trainer.run.samples.mkdir(parents=True, exist_ok=True)
             try:
@@ -176,13 +187,32 @@ class Recording(Listener):
             write_report(self.run, {**self.summary(), "incidents": self.incidents})
 
 
-def draw(game: Game, count: int, *, seed: int, balanced: bool = False, batch_size: int = 256) -> Batch:
+def first_samples(trainer: Trainer, count: int, seed: int) -> Batch:
+    """The same samples of the data each time, as they are."""
+    return trainer.data.batch(choose(trainer.data, count, seed), augment=False)
+
+
+def draw(
+    game: Game,
+    count: int,
+    *,
+    seed: int,
+    balanced: bool = False,
+    given: Callable[[int], Batch] | None = None,
+    batch_size: int = 256,
+) -> Batch:
     """Samples in one batch, on the CPU.
+
+    given: count → so many samples of the data, for games that translate; these come with what they were made from.
 
     balanced: of each class equally many, or of each attribute or step of a value (`Labels.sheet`), in order, about
     `count`; their `label` is then the number of the row that they belong in.
     """
     rng = torch.Generator(game.device).manual_seed(seed)
+    if game.translates:
+        assert given is not None, "a game that translates is given what it makes its samples from"
+        made = [game.translate(part, rng=rng) for part in _in_parts(given(count), TRANSLATED)]
+        return Batch({name: torch.cat([each[name].cpu() for each in made]) for name in made[0]})
     condition, rows = None, None
     if balanced and (labels := game.labels) is not None:
         condition, rows, _ = labels.sheet(count)
@@ -196,6 +226,11 @@ def draw(game: Game, count: int, *, seed: int, balanced: bool = False, batch_siz
     if rows is not None:
         whole["label"] = rows
     return whole
+
+
+def _in_parts(batch: Batch, size: int) -> Iterator[Batch]:
+    for start in range(0, batch.count, size):
+        yield Batch({name: value[start : start + size] for name, value in batch.items()})
 
 
 def _turns(values: Mapping[str, float]) -> list[str]:

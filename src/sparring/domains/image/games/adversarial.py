@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from sparring.core.adversarial import AdversarialGame, Latent, LossOptions
 from sparring.core.game import DataSpec
-from sparring.core.initialize import INITIALIZERS, initialize
+from sparring.core.initialize import initialize
 from sparring.core.labels import Labels
-from sparring.core.regularize import spectral_norm
 from sparring.data.augment import light
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.errors import UserError
 from sparring.nn.augmentation import build_augmentation, resolve_augmentation
-from sparring.options import call, choose, resolve_named, validate
+from sparring.nn.building import build_network, resolve_networks
+from sparring.options import validate
 from sparring.recipe import Recipe, Section
 
 
@@ -34,12 +34,7 @@ class NetworkOptions(Section):
     def resolve(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The section validated, with the defaults of the networks that it names filled in. Raises UserError."""
         plain = validate(cls, values, where="model")
-        for role, table in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
-            plain[role] = resolve_named(table, plain[role], what=role, where=f"model.{role}")
-        if plain["initialize"]:
-            where = "model.initialize"
-            plain["initialize"] = resolve_named(INITIALIZERS, plain["initialize"], what="initialiser", where=where)
-        return plain
+        return resolve_networks(plain, {"generator": GENERATORS, "discriminator": DISCRIMINATORS})
 
 
 class ModelOptions(NetworkOptions):
@@ -127,10 +122,6 @@ def build(
     role: str, table: Mapping[str, type[nn.Module]], spec: Mapping[str, Any], options: NetworkOptions, *args: Any
 ) -> nn.Module:
     """A network by name, initialised, spectrally normalised where the recipe says so."""
-    own = dict(spec)
-    name = own.pop("name", None)
-    if name is None:
-        raise UserError(f"model.{role}.name is missing; there are {', '.join(table)}")
-    network: nn.Module = call(choose(table, name, what=role), own, *args, where=f"model.{role}")
-    initialize(network, options.initialize)
-    return spectral_norm(network) if role in options.spectral_norm else network
+    return build_network(
+        role, table, spec, *args, initializer=options.initialize, spectrally_normalised=options.spectral_norm
+    )

@@ -1,0 +1,92 @@
+"""The translation domain, as the verbs see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparring.core.game import Batch, DataSpec
+from sparring.data.dataset import Dataset
+from sparring.domains.domain import Domain, Progress
+from sparring.domains.translation.data import TranslationData, TranslationOptions, open_translation
+from sparring.domains.translation.games import GAMES
+from sparring.domains.translation.show import comparison
+from sparring.errors import UserError
+from sparring.imaging.features import FEATURES, open_features
+from sparring.imaging.metrics import MEASURES
+from sparring.imaging.save import save_npy, save_npz, save_pngs
+from sparring.imaging.show import save_png
+from sparring.metrics.figure import Features
+from sparring.options import validate
+
+
+class TranslationDomain(Domain):
+    """Images made from images: maps to photographs, horses to zebras, small to large, grey to colour."""
+
+    name = "translation"
+    games = GAMES
+    measures = MEASURES
+    spaces = ("pixels", *(name for name in FEATURES if name != "pixels"))
+    formats = ("png", "npz", "npy", "sheet")
+    sample = "images (C, H, W) in [-1, 1], for a PNG round((x + 1) * 127.5) clipped to 0 ... 255"
+
+    def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate against `TranslationOptions`."""
+        return validate(TranslationOptions, options, where="data")
+
+    def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> TranslationData:
+        """Find the sides, and decode them into the cache."""
+        return open_translation(self.options(options), progress=progress)
+
+    def options(self, values: Mapping[str, Any]) -> TranslationOptions:
+        """The `data` section as a record. Raises UserError."""
+        if not values.get("source"):
+            raise UserError("a translation needs data of yours: --data FOLDER (two folders in it, say A and B)")
+        return TranslationOptions(**validate(TranslationOptions, values, where="data"))
+
+    def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
+        """A row a sample: its input, what was made of it, and what should have been where that is known."""
+        columns = {"input": samples.get("input"), "output": samples["data"], "target": samples.get("real")}
+        save_png(comparison({name: each for name, each in columns.items() if each is not None}), path)
+
+    def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
+        """`png`: a folder of files; `npz`, `npy`: array files; `sheet`: one picture. See `imaging.save`."""
+        if form == "png":
+            return save_pngs(samples, out)
+        if form == "npz":
+            return save_npz(samples, conditions, out)
+        if form == "npy":
+            return save_npy(samples, conditions, out)
+        batches = list(samples)
+        self.show(Batch({name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}), conditions, out)
+        return [out]
+
+    def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
+        """See `imaging.features`; of the outputs."""
+        return open_features(which, data, progress=progress)
+
+    def open_reference(
+        self, source: str, options: Mapping[str, Any], spec: DataSpec, progress: Progress | None = None
+    ) -> TranslationData:
+        """Any data as the run's was read, without its random crops and changes."""
+        kept = {**options, "source": source, "load": None, "augment": {}}
+        if source != options.get("source"):
+            kept["limit"] = None
+        return open_translation(self.options(kept), known=spec.extra, progress=progress)
+
+    def open_samples(
+        self, source: str, real: str, progress: Progress | None = None, **options: Any
+    ) -> tuple[Dataset, Dataset]:
+        """Images are compared as images."""
+        raise UserError("files of images are compared with --domain image: leave --domain out")
+
+    def check(self, source: str, progress: Progress | None = None) -> Any:
+        """See `domains.translation.check`."""
+        raise UserError("not yet")
+
+    def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
+        """Not for pairs: their sides are prepared one by one."""
+        raise UserError("prepare each side on its own, as images: sparring data prepare FOLDER/A OUT/A, then B")
