@@ -27,6 +27,18 @@ small classifier that was trained on the same data (on `faces`, which have no la
 other), samples against training data, as many on both sides as each section says. They compare the rows of one table, and nothing
 else. Accuracy: how often that classifier sees in a sample the class that was asked for.
 """
+TRANSLATIONS = """\
+## Translations
+
+Images made from images that were not trained on, beside plain baselines, each by a script of its own:
+
+```
+python benchmarks/translation/NAME.py --data FOLDER
+```
+
+Small presets, minutes of processor time on one thread for the whole training. Distances are in the features of a small classifier that
+was trained on the same data, unless the row says otherwise: they compare the lines of one table, and nothing else.
+"""
 
 
 def write_page() -> None:
@@ -52,7 +64,49 @@ def write_page() -> None:
         for row in rows:
             picture = f"{row['exhibit']}-{name}.png"
             lines += [f"### {row['exhibit']} on {name}", "", f"![{row['exhibit']} on {name}](gallery/{picture})", ""]
+    lines += translations()
     (ROOT / "docs" / "gallery.md").write_text("\n".join(lines))
+
+
+def translations() -> list[str]:
+    """What the scripts in benchmarks/translation kept: a table of each recipe beside its baselines, and its picture."""
+    rows = [json.loads(path.read_text()) for path in sorted((PICTURES / "translation").glob("*.json"))]
+    if not rows:
+        return []
+    lines = [TRANSLATIONS]
+    for row in rows:
+        sides = {f"`{row['recipe']}`": row["figures"], **row["baselines"]}
+        names = list(dict.fromkeys(name for figures in sides.values() for name in figures))
+        sizes = ", ".join(f"{name} {size(count)}" for name, count in row["parameters"].items())
+        lines += [
+            f"### {row['name']}",
+            "",
+            f"{row['about']} {row['steps']:,} steps, {row['minutes']:.1f} minutes, seed {row['seed']}; parameters: {sizes}.",
+            "",
+            f"|  | {' | '.join(names)} |",
+            "|---" * (len(names) + 1) + "|",
+            *(
+                f"| {side} | {' | '.join(cell(figures.get(name)) for name in names)} |"
+                for side, figures in sides.items()
+            ),
+            "",
+            f"![{row['name']}](gallery/{row['picture']})",
+            "",
+        ]
+    return lines
+
+
+def cell(value: Any) -> str:
+    """A figure of any kind."""
+    if value is None:
+        return ""
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 100
+        else f"{value:.1f}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def line(row: dict[str, Any], common: tuple[str, ...]) -> str:
