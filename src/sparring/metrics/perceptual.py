@@ -6,6 +6,7 @@ version 0.1, which torchmetrics brings along.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,8 +37,9 @@ class Tower:
     smallest: int
 
 
-def _vgg16() -> tuple[tuple[int, ...], ...]:
-    blocks = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+def vgg(*depths: int) -> tuple[tuple[int, ...], ...]:
+    """The layers of a VGG (Simonyan & Zisserman 2015): blocks of so many 3×3 convolutions, a pool between each two."""
+    blocks = zip((64, 128, 256, 512, 512), depths, strict=True)
     return tuple(layer for width, depth in blocks for layer in ((2, 2), *[(width, 3, 1, 1)] * depth))[1:]
 
 
@@ -50,7 +52,7 @@ TOWERS = {
         smallest=31,
     ),
     "vgg": Tower(
-        layers=_vgg16(),
+        layers=vgg(2, 2, 3, 3, 3),
         taps=(1, 3, 6, 9, 12),
         files=("vgg16-397923af.pth",),
         url="https://download.pytorch.org/models/vgg16-397923af.pth",
@@ -101,7 +103,7 @@ class Lpips(nn.Module):
     def __init__(self, tower: Tower) -> None:
         super().__init__()
         self._plan = tower
-        features, taps = _convolutions(tower)
+        features, taps = convolutions(tower)
         self.tower, self.heads = nn.ModuleDict({"features": features}), nn.Module()
         for number, channels in enumerate(taps):
             # The published files hold a dropout at .model.0, which measures nothing.
@@ -127,19 +129,31 @@ class Lpips(nn.Module):
 
     def _stages(self, images: Tensor) -> list[Tensor]:
         """The features after each tap."""
-        x = images.float().expand(-1, 3, -1, -1) * 2 - 1
-        x = (x - x.new_tensor(SHIFT).view(1, 3, 1, 1)) / x.new_tensor(SCALE).view(1, 3, 1, 1)
-        found, seen = [], -1
-        for layer in self.tower["features"].children():
-            x = layer(x)
-            if isinstance(layer, nn.ReLU):
-                seen += 1
-                if seen in self._plan.taps:
-                    found.append(x)
-        return found
+        x = as_imagenet(images.float().expand(-1, 3, -1, -1) * 2 - 1)
+        return tapped(self.tower["features"].children(), x, self._plan.taps)
 
 
-def _convolutions(tower: Tower) -> tuple[nn.Sequential, list[int]]:
+def as_imagenet(images: Tensor) -> Tensor:
+    """RGB images (N, 3, H, W) in [-1, 1] with the mean and the spread that ImageNet's colours were trained with."""
+    return (images - images.new_tensor(SHIFT).view(1, 3, 1, 1)) / images.new_tensor(SCALE).view(1, 3, 1, 1)
+
+
+def tapped(layers: Iterable[nn.Module], x: Tensor, taps: Sequence[int]) -> list[Tensor]:
+    """The maps after those ReLUs, counted from 0, that `taps` names, in order; what comes after the last is left out."""
+    found: list[Tensor] = []
+    seen = -1
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, nn.ReLU):
+            seen += 1
+            if seen in taps:
+                found.append(x)
+            if len(found) == len(taps):
+                break
+    return found
+
+
+def convolutions(tower: Tower) -> tuple[nn.Sequential, list[int]]:
     """The tower's layers, numbered as torchvision does (each ReLU and pool counts), and the channels at its taps."""
     layers: list[nn.Module] = []
     widths = [3]

@@ -170,7 +170,7 @@ def test_drawings_are_compared_by_lpips_where_its_weights_are_at_hand(towers: Pa
     with pytest.raises(UserError, match="LPIPS"):
         play("model.reconstruction=lpips", shape=(1, 32, 32))[0].prepare(None)
 
-    features, _ = perceptual._convolutions(perceptual.TOWERS["vgg"])
+    features, _ = perceptual.convolutions(perceptual.TOWERS["vgg"])
     tensors = {f"features.{name}": value for name, value in features.state_dict().items()}
     torch.save(tensors, towers / perceptual.TOWERS["vgg"].files[0])
     for asked in ("auto", "lpips"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import pydantic
@@ -15,6 +15,7 @@ from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.domains.translation.games.translator import NetworkOptions, any_size, require_inputs
 from sparring.domains.translation.networks import DISCRIMINATORS, GENERATORS
 from sparring.domains.translation.show import visible
+from sparring.imaging.perceptual import NetworkName, PerceptualNetwork, network_at_hand, perceptual_loss, style_loss
 from sparring.nn.building import build_network
 from sparring.options import validate
 from sparring.recipe import Recipe
@@ -29,9 +30,26 @@ class PairedLoss(LossOptions):
     matching: float = pydantic.Field(
         0.0, ge=0, description="weight of the difference of the discriminator's maps of target and output (pix2pixHD)"
     )
+    perceptual: float = pydantic.Field(
+        0.0, ge=0, description="weight of the difference from the target in the maps of a frozen network"
+    )
+    style: float = pydantic.Field(
+        0.0, ge=0, description="weight of the difference in which maps of that network go together (Gram matrices)"
+    )
+    perceptual_network: NetworkName = pydantic.Field(
+        "auto", description="vgg19, vgg16, or own: learnt from the data before the first step; auto: the first at hand"
+    )
     pretrain_steps: int = pydantic.Field(
         0, ge=0, description="first steps in which the generator learns from the pairs alone"
     )
+
+    @classmethod
+    def resolve(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `LossOptions`, and the network of the perceptual loss by its name, where it has a part."""
+        plain = super().resolve(values)
+        if plain["perceptual"] or plain["style"]:
+            plain["perceptual_network"] = network_at_hand(plain["perceptual_network"])
+        return plain
 
 
 class PairedOptions(NetworkOptions):
@@ -72,10 +90,13 @@ class PairedGame(AdversarialGame):
             steps=recipe.train.steps,
         )
         game.weights, game.sees_source, game.input_facts = loss, options.sees_source, spec.extra.get("input")
+        game.perceptual = PerceptualNetwork(loss.perceptual_network, shape) if loss.perceptual or loss.style else None
         game.complete(options, spec)
         return game
 
     weights: PairedLoss
+    perceptual: PerceptualNetwork | None
+    """In whose maps outputs are compared with their targets; no player's."""
     sees_source: bool
     input_facts: dict[str, Any] | None
     """What `spec.extra` says of the inputs."""
@@ -106,6 +127,11 @@ class PairedGame(AdversarialGame):
             initializer=options.initialize,
             spectrally_normalised=options.spectral_norm,
         )
+
+    def prepare(self, data: Any, progress: Callable[[int, int], None] | None = None) -> None:
+        """Give the network of the perceptual loss its weights."""
+        if self.perceptual is not None:
+            self.perceptual.prepare(data, progress)
 
     def complete(self, options: PairedOptions, spec: DataSpec) -> None:
         """Add what a game has beside the two networks."""
@@ -175,6 +201,14 @@ class PairedGame(AdversarialGame):
             parts["l1"] = self.weights.l1 * F.l1_loss(fake, real)
         if self.weights.l2:
             parts["l2"] = self.weights.l2 * F.mse_loss(fake, real)
+        if self.perceptual is not None:
+            with torch.no_grad():
+                wanted = self.perceptual(real)
+            maps = self.perceptual(fake)
+            if self.weights.perceptual:
+                parts["perceptual"] = self.weights.perceptual * perceptual_loss(wanted, maps, self.perceptual.shares)
+            if self.weights.style:
+                parts["style"] = self.weights.style * style_loss(wanted, maps)
         return parts
 
     def translate(self, given: Batch, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
