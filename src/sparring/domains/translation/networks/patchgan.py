@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,13 +15,15 @@ from sparring.nn.layers import Norm, norm_layer, require_positive
 LEAK = 0.2
 DEPTHS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 """Pixels a side that a logit sees → halvings. One pixel has 1×1 convolutions (sec. 6.1.2)."""
+HALVINGS = {10: 2, 22: 3, 46: 4, 94: 5}
+"""The same of layers that all halve, followed by logits of 1×1 convolutions (Huang et al. 2018, appendix B)."""
 MOST = 8  # times the first width
 
 
 class PatchDiscriminator(nn.Module):
     """Images (N, C, H, W), and what they were made from (N, S, H, W) or None → logits (N, scales, h, w), one for each patch.
 
-    field: pixels a side that a logit sees: 1, 16, 34, 70, 142 or 286. scales: discriminators of equal build, each of an
+    field: pixels a side that a logit sees: 1, 16, 34, 70, 142 or 286; 10, 22, 46 or 94 of the layers of MUNIT. scales: discriminators of equal build, each of an
     image half the size of the one before's. Their maps are repeated to the largest one's size, so that in every mean
     all scales weigh the same.
     """
@@ -31,11 +34,13 @@ class PatchDiscriminator(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(width=width, scales=scales)
-        if field not in DEPTHS:
+        fields = {**DEPTHS, **HALVINGS}
+        if field not in fields:
             raise UserError(
-                f"model.discriminator.field: {field} pixels cannot be; there are {', '.join(map(str, DEPTHS))}"
+                f"model.discriminator.field: {field} pixels cannot be; there are {', '.join(map(str, sorted(fields)))}"
             )
-        self.scales = nn.ModuleList(patch_layers(source + shape[0], width, DEPTHS[field], norm) for _ in range(scales))
+        layers = halving_layers if field in HALVINGS else patch_layers
+        self.scales = nn.ModuleList(layers(source + shape[0], width, fields[field], norm) for _ in range(scales))
 
     def forward(self, samples: Tensor, source: Tensor | None = None) -> Tensor:
         return self.look(samples, source)[0]
@@ -72,3 +77,18 @@ def patch_layers(channels: int, width: int, depth: int, norm: Norm) -> nn.Sequen
         layers.append(nn.Sequential(convolution, norm_layer(norm, after), nn.LeakyReLU(LEAK)))
         before = after
     return nn.Sequential(*layers, nn.Conv2d(before, 1, **kernel))
+
+
+def halving_layers(channels: int, width: int, depth: int, norm: Norm) -> nn.Sequential:
+    """The layers of one scale of MUNIT's discriminator: `depth` halvings with mirrored borders, no norm after the first."""
+    bare = norm in ("none", "layer", "group")
+    widths = [channels, *(width * min(2**level, MOST) for level in range(depth))]
+    layers = [
+        nn.Sequential(
+            nn.Conv2d(before, after, 4, 2, 1, bias=bare or not level, padding_mode="reflect"),
+            *([norm_layer(norm, after)] if level else []),
+            nn.LeakyReLU(LEAK),
+        )
+        for level, (before, after) in enumerate(pairwise(widths))
+    ]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 1))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sparring.core import chance
+from sparring.errors import UserError
 from sparring.nn.layers import Norm, doubling, norm_layer, require_dropout, require_positive
 
 LEAK = 0.2
@@ -19,17 +21,23 @@ class UNetGenerator(nn.Module):
     width: channels of the first level, doubled from level to level up to 8 times. depth: levels; None: as many as leave
     one pixel of the shorter side, at most 8 (the paper's, for 256 pixels). dropout: of the first three levels of the decoder that have 8·width
     channels, in training and afterwards, where it is the generator's only noise (sec. 3.2); `noise` false leaves it to training.
+    code: numbers of a code that the output depends on besides, (N, code), drawn from N(0, I) where none is given; 0: there is
+    none. inject: the code is repeated at every place and set beside the input of `all` levels of the encoder, or of the first
+    alone (`input`) (Zhu et al. 2017b, sec. 4 and fig. 3).
     """
 
     def __init__(
         self, source: int, shape: tuple[int, int, int],
         *, width: int = 64, depth: int | None = None, norm: Norm = "batch", dropout: float = 0.5, noise: bool = True,
+        code: int = 0, inject: Literal["all", "input"] = "all",
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(width=width, depth=depth)
         require_dropout(dropout)
         depth = depth or max(2, min(8, int(math.log2(min(shape[1:])))))
-        self.stride = 2**depth
+        if code < 0:
+            raise UserError(f"model.generator.code: a code has 1 number or more (0: there is none), not {code}")
+        self.stride, self.code, self.inject = 2**depth, code, inject
         widths = doubling(width, depth)
         # A bias before a norm that takes the mean away would be idle; the innermost maps, of one pixel, have no norm.
         bare = norm in ("none", "layer", "group")
@@ -40,7 +48,7 @@ class UNetGenerator(nn.Module):
             self.down.append(
                 nn.Sequential(
                     *([] if outer else [nn.LeakyReLU(LEAK)]),
-                    nn.Conv2d(before, after, 4, 2, 1, bias=bare or outer or inner),
+                    nn.Conv2d(before + code * self.takes_code(level), after, 4, 2, 1, bias=bare or outer or inner),
                     *([] if outer or inner else [norm_layer(norm, after)]),
                 )
             )
@@ -55,14 +63,25 @@ class UNetGenerator(nn.Module):
                 )
             )
 
-    def forward(self, source: Tensor) -> Tensor:
+    def takes_code(self, level: int) -> bool:
+        """Whether a level of the encoder sees the code."""
+        return self.code > 0 and (level == 0 or self.inject == "all")
+
+    def forward(self, source: Tensor, code: Tensor | None = None) -> Tensor:
+        if self.code and code is None:
+            code = chance.normal(len(source), self.code, device=source.device)
         maps = [source]
-        for down in self.down:
-            maps.append(down(maps[-1]))
+        for level, down in enumerate(self.down):
+            maps.append(down(maps[-1] if code is None or not self.takes_code(level) else beside(maps[-1], code)))
         x = self.up[-1](maps.pop())
         for up in [*self.up][-2::-1]:
             x = up(torch.cat([x, maps.pop()], dim=1))
         return x
+
+
+def beside(maps: Tensor, code: Tensor) -> Tensor:
+    """Maps (N, C, H, W), and a code (N, L) at each of their places: (N, C + L, H, W)."""
+    return torch.cat([maps, code[:, :, None, None].expand(-1, -1, *maps.shape[2:]).to(maps.dtype)], dim=1)
 
 
 class Noise(nn.Module):
