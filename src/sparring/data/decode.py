@@ -71,6 +71,25 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
         return np.ascontiguousarray(_pixels(_upright(image)))
 
 
+def decode_indices(data: bytes, name: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a map of whole numbers, (H, W, 1), uint8 or, where a value needs it, uint16: nothing is scaled.
+
+    They are the indices of a palette, the values of a grey image of up to 16 bits, or those of a colour image whose
+    channels are all the same. Raises BrokenSample.
+    """
+    with _explained(), _open(io.BytesIO(_some(data))) as image:
+        image.load()
+        turned = _upright(image)
+        values = np.asarray(turned)
+        if values.ndim == 3 and turned.mode == "RGB" and (values == values[..., :1]).all():
+            values = values[..., 0]
+        if values.ndim != 2 or values.dtype.kind not in "biu":
+            raise BrokenSample(f"is a colour image ({image.mode}), where a map of class numbers is wanted")
+        if values.min() < 0 or values.max() > 65535:
+            raise BrokenSample(f"holds {values.min()} to {values.max()}, and numbers of maps are 0 to 65535")
+        return values.astype(np.uint8 if values.max() < 256 else np.uint16)[:, :, None]
+
+
 def probe(file: bytes | Path) -> tuple[int, int, int]:
     """The shape (H, W, C) that `decode` will give, from the header alone. Raises BrokenSample.
 
@@ -84,8 +103,8 @@ def probe(file: bytes | Path) -> tuple[int, int, int]:
         return height, width, _channel_count(image)
 
 
-def fit(image: NDArray[np.uint8], size: tuple[int, int], mode: Fit = "crop") -> NDArray[np.uint8]:
-    """Resize an image (H, W, C) to `size` (H, W), antialiased (Lanczos; alpha is premultiplied while resizing).
+def fit(image: NDArray[Any], size: tuple[int, int], mode: Fit = "crop") -> NDArray[Any]:
+    """Resize an image (H, W, C), uint8 or uint16, to `size` (H, W), antialiased (Lanczos; alpha is premultiplied while resizing).
 
     mode: "crop" fills the size and cuts what stands out, evenly on both sides; "pad" shows the whole image on black
     (transparent black where it has alpha); "stretch" changes the proportions.
@@ -98,7 +117,7 @@ def fit(image: NDArray[np.uint8], size: tuple[int, int], mode: Fit = "crop") -> 
         scale = min(target_height / height, target_width / width)
         inner = max(1, round(height * scale)), max(1, round(width * scale))
         inner = min(inner[0], target_height), min(inner[1], target_width)
-        canvas = np.zeros((*size, image.shape[2]), np.uint8)
+        canvas = np.zeros((*size, image.shape[2]), image.dtype)
         top, left = (target_height - inner[0]) // 2, (target_width - inner[1]) // 2
         canvas[top : top + inner[0], left : left + inner[1]] = fit(image, inner, "stretch")
         return canvas
@@ -107,12 +126,16 @@ def fit(image: NDArray[np.uint8], size: tuple[int, int], mode: Fit = "crop") -> 
         scale = max(target_height / height, target_width / width)
         cut_x, cut_y = (width - target_width / scale) / 2, (height - target_height / scale) / 2
         box = (max(0.0, cut_x), max(0.0, cut_y), min(width, width - cut_x), min(height, height - cut_y))
+    if image.dtype == np.uint16:  # Pillow has one resampling of more than eight bits, that of floats
+        planes = (Image.fromarray(image[:, :, channel].astype(np.float32)) for channel in range(image.shape[2]))
+        resized = [plane.resize((target_width, target_height), Image.Resampling.LANCZOS, box=box) for plane in planes]
+        return np.rint(np.stack(resized, axis=2)).clip(0, 65535).astype(np.uint16)
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     return _array(picture.resize((target_width, target_height), Image.Resampling.LANCZOS, box=box))
 
 
-def channels(image: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """Convert an image (H, W, C) to `count` channels: 1 grey, 2 grey+alpha, 3 RGB, 4 RGBA.
+def channels(image: NDArray[Any], count: int) -> NDArray[Any]:
+    """Convert an image (H, W, C), uint8, or uint16 where it is grey, to `count` channels: 1 grey, 2 grey+alpha, 3 RGB, 4 RGBA.
 
     Colour becomes grey by ITU-R 601 luma; grey is repeated; new alpha is opaque; lost alpha is laid over black.
     """
@@ -127,7 +150,7 @@ def channels(image: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     elif colour.shape[2] == 1 and count >= 3:
         colour = np.repeat(colour, 3, axis=2)
     if count in (2, 4):
-        opaque = np.full((*image.shape[:2], 1), 255, np.uint8)
+        opaque = np.full((*image.shape[:2], 1), np.iinfo(image.dtype).max, image.dtype)
         colour = np.concatenate([colour, opaque if alpha is None else alpha], axis=2)
     return np.ascontiguousarray(colour)
 

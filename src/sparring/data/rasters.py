@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,24 +17,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sparring.data import pool
 from sparring.data.built import built, default_folder
 from sparring.data.convert import Progress
-from sparring.data.decode import Fit, channels, fit
+from sparring.data.decode import Fit, channels, decode_indices, fit
 from sparring.data.source import BrokenSample, ImageSource
 from sparring.errors import UserError
 from sparring.host import cores
 
-FORMAT = 1  # raise it when the same source and settings would give other pixels: old ones are then left alone
+FORMAT = 2  # raise it when the same source and settings would give other pixels: old ones are then left alone
 CHUNK = 32  # images that a worker takes at a time
 
 Pixels = NDArray[Any]
 """uint8 or uint16."""
-Reader = Callable[[ImageSource, int], Pixels]
-"""(source, number) → (H, W, C), uint8 or uint16. Raises BrokenSample. One of this module's functions or a like one:
-processes are sent it, and caches are keyed by its name."""
+Reader = Callable[..., Pixels]
+"""(source, number, what it is given by name) → (H, W, C), uint8 or uint16. Raises BrokenSample. One of this module's
+functions or a like one: processes are sent it, and caches are keyed by its name and what it is given."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Rasters:
 
     pixels: all values in a row, memory-mapped, uint8 or uint16. shapes: int64 (N, 3), each one's C, H, W; all 0 for
     one that cannot be read. names: as their source gives them. broken: number → why it cannot be read.
-    fingerprint: hexadecimal digest of content and settings.
+    fingerprint: hexadecimal digest of content and settings. values: the different numbers of maps and masks, ascending.
     """
 
     pixels: Pixels
@@ -52,6 +51,7 @@ class Rasters:
     names: list[str]
     broken: dict[int, str]
     fingerprint: str
+    values: list[int]
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -68,25 +68,14 @@ def read_image(source: ImageSource, index: int) -> Pixels:
 
 
 def read_indices(source: ImageSource, index: int) -> Pixels:
-    """A map of class numbers: the indices of a palette, or the values of a grey image, (H, W, 1). Raises BrokenSample."""
+    """A map of class numbers, (H, W, 1). See `data.decode.decode_indices`. Raises BrokenSample."""
     data = source.raw(index)
-    if data is None:
-        image = source.load(index)
-        if image.shape[2] != 1:
-            raise BrokenSample("is a colour image, where a map of class numbers is wanted")
-        return image
-    try:
-        with Image.open(io.BytesIO(data)) as file:
-            if file.mode == "1":
-                return np.asarray(file, np.uint8)[:, :, None]
-            if file.mode not in ("P", "L", "I", "I;16"):
-                raise BrokenSample(f"is a colour image ({file.mode}), where a map of class numbers is wanted")
-            values = np.asarray(file)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BrokenSample(f"cannot be read: {error}") from error
-    if values.min() < 0 or values.max() > 65535:
-        raise BrokenSample(f"holds {values.max()}, and classes are numbered up to 65535")
-    return values.astype(np.uint8 if values.max() < 256 else np.uint16)[:, :, None]
+    if data is not None:
+        return decode_indices(data, source.names[index])
+    image = source.load(index)
+    if (image != image[..., :1]).any():
+        raise BrokenSample("is a colour image, where a map of class numbers is wanted")
+    return image[..., :1]
 
 
 def read_mask(source: ImageSource, index: int) -> Pixels:
@@ -98,68 +87,102 @@ def build_rasters(
     source: ImageSource,
     *,
     reader: Reader = read_image,
+    given: Mapping[str, Any] | None = None,
     count: int | None = 3,
     size: tuple[int, int] | None = None,
     how: Fit = "crop",
+    fill: int = 0,
     folder: Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Rasters:
     """Decode a source, or open what an earlier start decoded.
 
-    reader: what a file holds. count: channels to bring pictures to; None: as they are (for maps and masks).
+    reader: what a file holds; given: what else it is called with, plain JSON values. count: channels to bring pictures to; None: as they are (for maps and masks).
     size, how: bring all to (H, W), by antialiasing where the reader gives pictures and by the nearest value elsewhere.
+    fill: what maps are padded with.
     Images that cannot be read keep their number, so that the sides of a pair stay together.
     Raises UserError where none can be read, or the disk is full.
     """
     settings = {"format": FORMAT, "reader": reader.__name__, "count": count, "size": size, "how": how if size else None}
+    if fill:
+        settings["fill"] = fill
+    if given:
+        settings["given"] = dict(given)
     content = f"{source.fingerprint()}{json.dumps(settings, sort_keys=True)}rasters"
     key = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
 
     def build(target: Path) -> None:
-        _build(source, partial(_read, source, reader, count, size, how), target, workers or cores(), progress)
+        _build(
+            source,
+            count is None,
+            partial(_read, source, partial(reader, **(given or {})), count, size, how, fill),
+            target,
+            workers or cores(),
+            progress,
+        )
 
     return built(folder or default_folder(), source.name, key, lambda path: _open(path, key), build)
 
 
-def resize_nearest(image: Pixels, size: tuple[int, int], how: Fit) -> Pixels:
-    """A map (H, W, 1) at another size without a value that was not there; padded with 0. See `data.decode.fit`."""
+def resize_nearest(image: Pixels, size: tuple[int, int], how: Fit, fill: int = 0) -> Pixels:
+    """A map (H, W, C) at another size without a value that was not there, padded with `fill`. See `data.decode.fit`."""
+    if fill > np.iinfo(image.dtype).max:
+        image = image.astype(np.uint16)
     height, width = image.shape[:2]
+    if how == "pad":
+        # The same places as `fit` gives a picture, so that a map and its picture stay in register.
+        scale = min(size[0] / height, size[1] / width)
+        inner = tuple(min(max(1, round(old * scale)), new) for old, new in zip((height, width), size, strict=True))
+        canvas = np.full((*size, image.shape[2]), fill, image.dtype)
+        top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+        canvas[top : top + inner[0], left : left + inner[1]] = resize_nearest(image, (inner[0], inner[1]), "stretch")
+        return canvas
     ratios = size[0] / height, size[1] / width
-    scale = {"crop": (max(ratios),) * 2, "pad": (min(ratios),) * 2, "stretch": ratios}[how]
+    factors = (max(ratios),) * 2 if how == "crop" else ratios
     # The place in the map that lies under the middle of each new pixel.
     rows, columns = (
-        np.floor((np.arange(new) + 0.5 - new / 2) / factor + old / 2).astype(np.int64)
-        for new, old, factor in zip(size, (height, width), scale, strict=True)
+        np.floor((np.arange(new) + 0.5 - new / 2) / factor + old / 2).astype(np.int64).clip(0, old - 1)
+        for new, old, factor in zip(size, (height, width), factors, strict=True)
     )
-    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
-    chosen = image[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
-    return np.where(inside[:, :, None], chosen, chosen.dtype.type(0))
+    return image[rows[:, None], columns]
 
 
 def _read(
-    source: ImageSource, reader: Reader, count: int | None, size: tuple[int, int] | None, how: Fit, index: int
+    source: ImageSource,
+    reader: Reader,
+    count: int | None,
+    size: tuple[int, int] | None,
+    how: Fit,
+    fill: int,
+    index: int,
 ) -> Pixels | str:
     """One image as it is stored, (C, H, W), or why it cannot be."""
     try:
         image = reader(source, index)
     except BrokenSample as error:
         return str(error)
-    picture = image.dtype == np.uint8 and count is not None
+    picture = count is not None
     if picture:
         image = channels(image, count or 0)
     if size is not None and image.shape[:2] != size:
-        image = fit(image, size, how) if picture else resize_nearest(image, size, how)
+        image = fit(image, size, how) if picture else resize_nearest(image, size, how, fill)
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
 def _build(
-    source: ImageSource, read: Callable[[int], Pixels | str], folder: Path, workers: int, progress: Progress | None
+    source: ImageSource,
+    maps: bool,
+    read: Callable[[int], Pixels | str],
+    folder: Path,
+    workers: int,
+    progress: Progress | None,
 ) -> None:
     numbers = list(range(len(source)))
     chunks = (numbers[start : start + CHUNK] for start in range(0, len(numbers), CHUNK))
     shapes: list[list[int]] = []
     broken: dict[int, str] = {}
+    seen = np.zeros(1 << 16, bool)
     wide = False
     with (folder / "pixels.bin").open("wb") as stream:
         for found in _decoded(read, chunks, workers, source.sequential):
@@ -171,6 +194,8 @@ def _build(
                 if image.dtype == np.uint16 and not wide:
                     wide = True
                     _widen(stream, folder / "pixels.bin")
+                if maps:
+                    seen[image] = True
                 stream.write(np.ascontiguousarray(image, np.uint16 if wide else np.uint8).tobytes())
                 shapes.append(list(image.shape))
             if progress:
@@ -184,6 +209,7 @@ def _build(
         "shapes": shapes,
         "broken": broken,
         "names": source.names,
+        "values": np.flatnonzero(seen).tolist(),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -218,6 +244,7 @@ def _open(path: Path, key: str) -> Rasters | None:
         # Copy-on-write: torch warns about arrays that it could not write to.
         pixels = np.memmap(path / "pixels.bin", dtype, mode="c")
         broken = {int(number): str(reason) for number, reason in manifest["broken"].items()}
-        return Rasters(pixels, shapes, starts, [str(name) for name in manifest["names"]], broken, key)
+        names, values = [str(name) for name in manifest["names"]], [int(value) for value in manifest["values"]]
+        return Rasters(pixels, shapes, starts, names, broken, key, values)
     except (OSError, ValueError, KeyError, TypeError):
         return None

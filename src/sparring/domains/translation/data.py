@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,24 +13,37 @@ import numpy as np
 import pydantic
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from sparring.core import chance
 from sparring.core.game import Batch, DataSpec
 from sparring.data.convert import Progress
+from sparring.data.decode import FORMATS
 from sparring.data.labels import sort_classes
 from sparring.data.rasters import Rasters, Reader, build_rasters, read_image, read_indices, read_mask
-from sparring.data.source import ImageSource
+from sparring.data.source import BrokenSample, ImageSource
 from sparring.domains.translation.layouts import Layout, Role, Sides, open_sides
-from sparring.domains.translation.medical import is_scan, read_scan
+from sparring.domains.translation.medical import Windows, check_windows, scan_reader, window_of
 from sparring.errors import UserError
 from sparring.recipe import Section
 
 Kind = Literal["image", "labels"]
-LABEL_FOLDERS = ("label", "labels", "seg", "segmentation", "mask", "masks", "train_label", "val_label", "test_label")
+LABEL_FOLDERS = (
+    "label",
+    "labels",
+    "seg",
+    "segmentation",
+    "mask",
+    "masks",
+    "train_label",
+    "val_label",
+    "test_label",
+    "annotations",
+    "gtfine",
+)
 MOST_CLASSES = 1024
+MOST_OF_A_PALETTE = 128  # colours of a picture that is taken for a map of classes; photographs as GIF have more
 LARGEST = 16384  # pixels of a side
 
 
@@ -71,8 +85,9 @@ class TranslationOptions(Section):
     )
     channels: int | None = pydantic.Field(None, ge=1, le=4, description="of the outputs; none: 3")
     input_channels: int | None = pydantic.Field(None, ge=1, le=4, description="of input pictures; none: as the outputs")
-    window: tuple[float, float] | None = pydantic.Field(
-        None, description="of scans: the intensities shown as black and white; none: found in the data"
+    window: Windows = pydantic.Field(
+        None,
+        description="of scans: [low, high] in their units, which become black and white, or of each side, {input: …, output: …}; none: found in the data",
     )
     limit: int | None = pydantic.Field(None, ge=1, description="keep so many rows, chosen at random, always the same")
     cache: str | None = pydantic.Field(None, description="folder of decoded images; none: $SPARRING_CACHE or ~/.cache")
@@ -85,6 +100,11 @@ class TranslationOptions(Section):
         if any(number is not None and not 1 <= number <= LARGEST for number in numbers):
             raise ValueError(f"a size is 1 to {LARGEST} pixels")
         return value
+
+    @pydantic.field_validator("window")
+    @classmethod
+    def _opens(cls, value: Windows) -> Windows:
+        return check_windows(value)
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> TranslationOptions:
@@ -132,12 +152,19 @@ def open_translation(
         "instance": (read_indices, None),
     }
     rasters: dict[Role, Rasters] = {}
+    windows: dict[str, list[float]] = {}
     for role, source in sides.sources.items():
         reader, wanted = readers[role]
-        if reader is read_image and is_scan(source):
-            reader, wanted = read_scan(options.window), None
-        rasters[role] = build_rasters(source, reader=reader, count=wanted, **shared)
-    return TranslationData(sides, rasters, options, kind, known)
+        # What an image is padded with is of no class, where there is a number for that.
+        shared["fill"] = (options.void or 0) if role == "input" and kind == "labels" else 0
+        own, given = scan_reader(reader, source), {}
+        if reader is read_image and own is not reader:
+            windows[role] = list(window_of(role, source, options.window, known, folder))
+            # Scans are grey, where nothing else is said.
+            wanted = (options.input_channels if role == "input" else None) or options.channels or 1
+            given = {"window": windows[role]}
+        rasters[role] = build_rasters(source, reader=own, given=given, count=wanted, **shared)
+    return TranslationData(sides, rasters, options, kind, known, windows)
 
 
 class TranslationData:
@@ -148,6 +175,7 @@ class TranslationData:
         input: None where a game makes inputs itself, otherwise `kind` (`image` or `labels`), `channels` of `source` in a
         batch, and of label maps `values` (the number in the files of each class), `classes` (names), `void`, `palette`
         (RGB of each class), `edges` (whether the last channel marks where instances meet).
+        windows: of sides that are scans, the intensities [low, high] in their units that are -1 and 1 in batches.
     Pictures stay as they were decoded, in the memory-mapped cache; a batch reads its crops and no more.
     """
 
@@ -162,10 +190,11 @@ class TranslationData:
         options: TranslationOptions,
         kind: Kind | None,
         known: dict[str, Any] | None,
+        windows: dict[str, list[float]],
     ) -> None:
         self._sides, self._rasters, self._device = sides, rasters, torch.device("cpu")
         self._change, self._patches = options.augment, options.fit == "patches"
-        self.broken = [(name, "has no partner") for name in sides.alone]
+        self.broken = [(name, "has no partner of its name") for name in sides.alone]
         self._rows = self._readable(options.limit)
         self.paired = sides.paired
         self._size = self._common_size(options)
@@ -178,6 +207,10 @@ class TranslationData:
             "input": None if kind is None else self._describe_input(kind, options, known),
             "output_dtype": str(rasters["output"].pixels.dtype),
         }
+        if sides.hint:
+            extra["hint"] = sides.hint
+        if windows:
+            extra["windows"] = windows
         if self._labels is not None:
             extra["label_counts"] = torch.bincount(self._labels, minlength=len(classes)).tolist()
         channels = int(rasters["output"].shapes[self._rows["output"]][0, 0])
@@ -212,27 +245,37 @@ class TranslationData:
         where a single folder has class folders. Where nothing belongs together, a random input goes with each output,
         or, without `augment`, the one whose number is the same around the circle.
         """
-        numbers = self._row_numbers(indices.cpu(), augment)
-        count = len(indices)
+        rows = indices.cpu()
+        count = len(rows)
+        numbers = self._row_numbers(rows, augment)
         device = torch.device("cpu")
-        places = chance.uniform(count, 4, device=device) if augment else torch.full((count, 4), 0.5)
-        changes = chance.uniform(count, 3, device=device) if augment else torch.ones(count, 3)
-        parts: dict[Role, list[Tensor]] = {role: [] for role in self._rasters}
-        for row in range(count):
-            for role, raster in self._rasters.items():
-                # Sides that do not belong together are not cut at one place either.
-                at = places[row, 2:] if role == "input" and not self.paired else places[row, :2]
-                cut = _cut(raster[int(numbers[role][row])], self._size, at.tolist())
-                parts[role].append(self._changed(torch.from_numpy(np.ascontiguousarray(cut)), changes[row].tolist()))
-        stacked = {role: torch.stack(each).to(self._device) for role, each in parts.items()}
-        batch = Batch(data=as_pictures(stacked["output"]))
-        if "input" in stacked:
-            batch["source"] = self._inputs(stacked["input"], stacked.get("instance"))
-        if "mask" in stacked:
-            batch["mask"] = (stacked["mask"] > 0).float()
+        places = (chance.uniform(count, 4, device=device) if augment else torch.full((count, 4), 0.5)).tolist()
+        changes = (chance.uniform(count, 3, device=device) if augment else torch.ones(count, 3)).tolist()
+        cut: dict[Role, Tensor] = {}
+        for role, raster in self._rasters.items():
+            channels = int(raster.shapes[numbers[role][0], 0]) if count else 1
+            made = np.empty((count, channels, *self._size), raster.pixels.dtype)
+            # Sides that do not belong together are not cut at one place either.
+            apart = 2 if role == "input" and not self.paired else 0
+            for row, number in enumerate(numbers[role].tolist()):
+                image = _cut(raster[number], self._size, places[row][apart : apart + 2])
+                made[row] = self._changed(image, changes[row])
+            cut[role] = self._moved(made)
+        batch = Batch(data=as_pictures(cut["output"]))
+        if "input" in cut:
+            batch["source"] = self._inputs(cut["input"], cut.get("instance"))
+        if "mask" in cut:
+            batch["mask"] = (cut["mask"] > 0).float()
         if self._labels is not None:
-            batch["label"] = self._labels[indices.cpu()].to(self._device)
+            batch["label"] = self._labels[rows].to(self._device)
         return batch
+
+    def _moved(self, values: NDArray[Any]) -> Tensor:
+        """As a tensor on the device; a GPU fetches it while the processor goes on."""
+        tensor = torch.from_numpy(values)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
 
     def _inputs(self, values: Tensor, instance: Tensor | None) -> Tensor:
         facts = self.spec.extra["input"]
@@ -242,13 +285,14 @@ class TranslationData:
             values, self._numbers.to(values.device), len(facts["values"]), instance if facts["edges"] else None
         )
 
-    def _changed(self, image: Tensor, chances: Sequence[float]) -> Tensor:
+    def _changed(self, image: NDArray[Any], chances: Sequence[float]) -> NDArray[Any]:
+        """A view of an image (C, H, W), changed as the numbers from 0 to 1 say that decide each change."""
         if chances[0] < self._change.flip_horizontal:
-            image = image.flip(-1)
+            image = image[:, :, ::-1]
         if chances[1] < self._change.flip_vertical:
-            image = image.flip(-2)
+            image = image[:, ::-1]
         if self._change.quarter_turns and chances[2] < 1:
-            image = image.rot90(int(chances[2] * 4), (-2, -1))
+            image = np.rot90(image, int(chances[2] * 4), (1, 2))
         return image
 
     def _row_numbers(self, indices: Tensor, augment: bool) -> dict[Role, NDArray[np.int64]]:
@@ -272,15 +316,15 @@ class TranslationData:
         for role, numbers in sides.rows.items():
             raster = self._rasters[role]
             good[role] = np.array([number not in raster.broken for number in numbers.tolist()], bool)
-            self.broken += [(raster.names[number], why) for number, why in raster.broken.items()]
+            self.broken += [(self._called(role, number), why) for number, why in raster.broken.items()]
         together = [role for role in good if sides.paired or role != "input"]
         whole = np.logical_and.reduce([good[role] for role in together])
         anchor = self._rasters["output"].shapes[sides.rows["output"]][:, 1:]
         for role in together:
             same = (self._rasters[role].shapes[sides.rows[role]][:, 1:] == anchor).all(axis=1)
             for number in np.flatnonzero(whole & ~same).tolist():
-                name = self._rasters[role].names[sides.rows[role][number]]
                 (h, w), (oh, ow) = self._rasters[role].shapes[sides.rows[role][number]][1:], anchor[number]
+                name = self._called(role, int(sides.rows[role][number]))
                 self.broken.append((name, f"is {w}×{h}, and its partner {ow}×{oh}: they cannot be cut alike"))
             whole &= same
         rows: dict[Role, NDArray[np.int64]] = {
@@ -297,6 +341,14 @@ class TranslationData:
             first = f" ({self.broken[0][0]}: {self.broken[0][1]})" if self.broken else ""
             raise UserError(f"{sides.sources['output'].name}: no row is usable{first}")
         return rows
+
+    def _called(self, role: Role, number: int) -> str:
+        """An image's name, with its side where there are two."""
+        name = self._rasters[role].names[number]
+        if self._sides.layout in ("single", "joined", "table"):
+            return name
+        side = {"input": self._sides.names[0], "output": self._sides.names[1]}.get(role, role)
+        return f"{side}/{name}"
 
     def _common_size(self, options: TranslationOptions) -> tuple[int, int]:
         shapes = np.concatenate([self._rasters[role].shapes[rows] for role, rows in self._rows.items()])
@@ -325,7 +377,7 @@ class TranslationData:
         if kind == "image":
             return {"kind": "image", "channels": int(raster.shapes[self._rows["input"]][0, 0])}
         edges = "instance" in self._rasters
-        found = distinct(raster)
+        found = raster.values
         if known is not None and (described := known.get("input")):
             if edges != described["edges"]:
                 raise UserError(
@@ -373,10 +425,14 @@ def encode_labels(values: Tensor, numbers: Tensor, count: int, instance: Tensor 
 
     numbers: of `class_numbers`. instance: maps of instance numbers, whose edges become one more channel.
     """
-    # What is no class has the last number, whose channel is cut off.
-    places = numbers[values[:, 0].long().clamp_(max=len(numbers) - 1)]
-    channels = F.one_hot(places, count + 1)[..., :count].permute(0, 3, 1, 2).float()
-    return channels if instance is None else torch.cat([channels, instance_edges(instance.long())], dim=1)
+    places = numbers[values.long().clamp_(max=len(numbers) - 1)]
+    own = torch.arange(count, dtype=numbers.dtype, device=values.device).view(1, -1, 1, 1)
+    made = torch.empty(len(values), count + (instance is not None), *values.shape[2:], device=values.device)
+    # Compared into floats at once: maps of whole numbers between would be twice as large as what is made.
+    torch.eq(places, own, out=made[:, :count])
+    if instance is not None:
+        made[:, count:] = instance_edges(instance.long())
+    return made
 
 
 def instance_edges(instance: Tensor) -> Tensor:
@@ -394,19 +450,11 @@ def instance_edges(instance: Tensor) -> Tensor:
 
 
 def class_numbers(values: Sequence[int]) -> Tensor:
-    """Value in a file → number of its class, for values up to the largest and one more; of no class: their count."""
-    table = torch.full((max(values, default=0) + 2,), len(values))
+    """Value in a file → number of its class, int16, for values up to the largest and one more; of no class: their count."""
+    table = torch.full((max(values, default=0) + 2,), len(values), dtype=torch.int16)
     for number, value in enumerate(values):
         table[value] = number
     return table
-
-
-def distinct(raster: Rasters) -> list[int]:
-    """The different values of all images, ascending."""
-    seen = np.zeros(1 << 16, bool)
-    for start in range(0, len(raster.pixels), 1 << 24):
-        seen[np.unique(raster.pixels[start : start + (1 << 24)])] = True
-    return np.flatnonzero(seen).tolist()
 
 
 def _cut(image: NDArray[Any], size: tuple[int, int], at: Sequence[float]) -> NDArray[Any]:
@@ -438,34 +486,40 @@ def _kind(options: TranslationOptions, sides: Sides, known: dict[str, Any] | Non
     if options.input != "auto":
         return options.input
     source = sides.sources["input"]
-    mode = _mode(source)
-    named = sides.names[0].rpartition("/")[2].lower() in LABEL_FOLDERS
-    return "labels" if mode == "P" or (named and mode in ("1", "L", "I", "I;16")) else "image"
+    folder = Path(sides.names[0].rpartition("*")[0] or sides.names[0])
+    named = any(part.lower() in LABEL_FOLDERS for part in folder.parts)
+    judged = [_holds_numbers(file, named) for file in _first_files(source)]
+    return "labels" if judged and all(judged) else "image"
 
 
-def _mode(source: ImageSource) -> str:
-    """How Pillow calls the pixels of the first image that is a file; empty where that cannot be told."""
-    for index in range(min(len(source), 8)):
-        path = source.path(index)
-        if path is None:
-            continue
+def _holds_numbers(file: Image.Image, named: bool) -> bool:
+    """Whether a file's values are those of classes: few of a palette, or grey ones in a folder that says so."""
+    if file.format == "JPEG":  # its values are no longer what they were
+        return False
+    if file.mode == "P":
+        colours = file.getcolors(256)
+        return named or (colours is not None and len(colours) <= MOST_OF_A_PALETTE)
+    return named and file.mode in ("1", "L", "I", "I;16")
+
+
+def _first_files(source: ImageSource, count: int = 4) -> Iterator[Image.Image]:
+    """The first images that are files and can be read."""
+    for index in range(min(len(source), count)):
         try:
-            with Image.open(path) as file:
-                return file.mode
-        except (OSError, UnidentifiedImageError, ValueError):
+            data = source.raw(index)
+            if data is None:
+                return
+            with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+                file.load()
+                yield file
+        except (OSError, ValueError, SyntaxError, BrokenSample):
             continue
-    return ""
 
 
 def _palette(source: ImageSource, values: Sequence[int]) -> list[list[int]]:
     """A colour for each class: that of the first file's palette, or one of as many around the circle of hues."""
-    path = source.path(0)
-    if path is not None:
-        try:
-            with Image.open(path) as file:
-                colours = file.getpalette("RGB") if file.mode == "P" else None
-        except (OSError, UnidentifiedImageError, ValueError):
-            colours = None
+    for file in _first_files(source, 1):
+        colours = file.getpalette("RGB") if file.mode == "P" else None
         if colours is not None and len(colours) >= 3 * (max(values, default=0) + 1):
             return [colours[3 * value : 3 * value + 3] for value in values]
     return distinct_colours(len(values))

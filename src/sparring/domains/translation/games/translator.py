@@ -39,14 +39,19 @@ class NetworkOptions(Section):
 def require_inputs(spec: DataSpec, recipe: str, *, paired: bool) -> int:
     """The channels of the inputs. Raises UserError for data without inputs, or without pairs where these are needed."""
     found = spec.extra.get("input")
+    hint = spec.extra.get("hint", "")
     if not found:
+        way = (
+            "give a folder with two folders in it (data.sides=[A, B]), images that hold both (data.layout=joined), or a "
+            "table of pairs"
+        )
         raise UserError(
-            f"recipe {recipe!r} translates from one side to another, and the data has one side only: give a folder with two "
-            "folders in it (data.sides=[A, B]), images that hold both (data.layout=joined), or a table of pairs"
+            f"recipe {recipe!r} translates from one side to another, and the data has one side only: {hint or way}"
         )
     if paired and not spec.extra.get("paired"):
         raise UserError(
-            f"recipe {recipe!r} learns from pairs, and the sides of the data have no equal names: use `cyclegan` or `cut`, say"
+            f"recipe {recipe!r} learns from pairs, and the sides of the data have no equal names: "
+            f"{hint or 'use `cyclegan` or `cut`, say'}"
         )
     return int(found["channels"])
 
