@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def open_folder(
     labels_file: a table of paths (relative to `root`) and labels, instead of class folders.
     Raises UserError where there are no images, or the sub-folders are the parts of a split.
     """
-    found = sorted(_images(root))
+    found = sorted(files_below(root, _is_image))
     if not found:
         raise UserError(f"{reference}: found no images (looked for {' '.join(EXTENSIONS)}); is the path right?")
     names = [name for name, _, _ in found]
@@ -94,8 +94,11 @@ def stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _images(root: Path) -> Iterable[tuple[str, int, int]]:
-    """(path relative to `root`, size, time in ns) of every image below it."""
+def files_below(root: Path, wanted: Callable[[str], bool]) -> Iterable[tuple[str, int, int]]:
+    """(path relative to `root`, size, time in ns) of every file below it whose path (in full) is wanted.
+
+    Hidden files and folders are passed over. Raises UserError where `root` cannot be read.
+    """
     waiting = [("", str(root))]
     seen: set[tuple[int, int]] = set()
     while waiting:
@@ -116,7 +119,7 @@ def _images(root: Path) -> Iterable[tuple[str, int, int]]:
             if entry.name.startswith("."):
                 continue
             try:
-                if entry.name.lower().endswith(EXTENSIONS):
+                if wanted(entry.path):
                     if entry.is_file():
                         status = entry.stat()
                         yield prefix + entry.name, status.st_size, status.st_mtime_ns
@@ -128,3 +131,7 @@ def _images(root: Path) -> Iterable[tuple[str, int, int]]:
                     waiting.append((f"{prefix}{entry.name}/", entry.path))
             except OSError:
                 continue
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(EXTENSIONS)

@@ -11,6 +11,7 @@ from sparring.data.folder import open_folder
 from sparring.data.hub import open_hub
 from sparring.data.index import open_index
 from sparring.data.labelling import Asked, Wanted, label_by_texts
+from sparring.data.scans import has_scans, open_scans
 from sparring.data.shards import is_shards, open_shards
 from sparring.data.source import ImageSource
 from sparring.data.stream_index import is_stream, open_local
@@ -31,7 +32,7 @@ def open_source(
     `digits`                  scikit-learn's 1,797 handwritten digits, 8×8
     a folder                  of images, nested as you like; sub-folders are classes where every image lies in one of
                               at least two; or a folder of MNIST-style IDX files (the training part), or of shards
-                              as `prepare` writes them
+                              as `prepare` writes them; or of scans (DICOM, NIfTI), see `scans.ScanSource`
     .zip .tar .tar.gz …       of such a folder; `photos.zip:train` for a folder inside
     train-images-idx3-ubyte   IDX, also .gz; the labels are found beside it by name
     .npz .npy                 arrays (N, H, W), (N, H, W, C) or (N, C, H, W): uint8, or floats in [0, 1] or [-1, 1]
@@ -87,9 +88,11 @@ def _open_directory(reference: str, path: Path, labels: Path | None, wanted: Wan
     try:
         return open_folder(reference, path, labels, wanted)
     except UserError:
-        # No images: a folder of Parquet files is the one other thing that it may be.
+        # No images: a folder of Parquet files or of scans is what else it may be.
         if labels is None and any(path.glob("*.parquet")):
             return open_hub(f"hf:{path}", wanted)
+        if labels is None and has_scans(path):
+            return open_scans(reference, path, wanted)
         raise
 
 
