@@ -128,8 +128,8 @@ def fit(image: NDArray[Any], size: tuple[int, int], mode: Fit = "crop") -> NDArr
         box = (max(0.0, cut_x), max(0.0, cut_y), min(width, width - cut_x), min(height, height - cut_y))
     if image.dtype == np.uint16:  # Pillow has one resampling of more than eight bits, that of floats
         planes = (Image.fromarray(image[:, :, channel].astype(np.float32)) for channel in range(image.shape[2]))
-        resized = [plane.resize((target_width, target_height), Image.Resampling.LANCZOS, box=box) for plane in planes]
-        return np.rint(np.stack(resized, axis=2)).clip(0, 65535).astype(np.uint16)
+        resized = (plane.resize((target_width, target_height), Image.Resampling.LANCZOS, box=box) for plane in planes)
+        return np.rint(np.stack([*map(np.asarray, resized)], axis=2)).clip(0, 65535).astype(np.uint16)
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     return _array(picture.resize((target_width, target_height), Image.Resampling.LANCZOS, box=box))
 

@@ -100,6 +100,8 @@ def open_sides(
     if chosen is None:
         if layout in ("pairs", "sides"):
             raise UserError(f"{reference}: found no two folders of images in it: name them with data.sides=[A, B]")
+        if layout != "single":
+            place.refuse_parts(list(place.folders))
         single = open_source(reference)
         found = Sides("single", {"output": single}, {}, False, hint=_looks_joined(single))
         return _with_extra(place, found, extra)
@@ -173,6 +175,17 @@ class Place:
             return self._open_whole(folder)
         return Part(self._open_whole(base), last, folder)
 
+    def refuse_parts(self, folders: Sequence[str]) -> None:
+        """Raise UserError where folders are the parts of a split: one must be chosen on purpose."""
+        if len(folders) < 2 or not all(folder.lower() in SPLITS for folder in folders):
+            return
+        chosen = next((folder for folder in folders if folder.lower().startswith("train")), folders[0])
+        between = ":" if self.archive and not self.archive[1] else "/"
+        raise UserError(
+            f"{self.reference}: holds the parts {', '.join(folders)}: choose one, e.g. "
+            f"{self.reference.rstrip('/')}{between}{chosen}"
+        )
+
     def _open_whole(self, folder: str) -> ImageSource:
         if self.archive:
             inner = f"{self._wrapping}{folder}"
@@ -182,13 +195,7 @@ class Place:
         path = next((each for each in [*paths, self.root / folder] if each.is_dir()), None)
         if path is None:
             raise UserError(f"{self.reference}: has no folder {folder!r}{nearest(folder, self.folders)}")
-        parts = _subfolders(path)
-        if len(parts) > 1 and all(part.lower() in SPLITS for part in parts):
-            chosen = next((part for part in parts if part.lower().startswith("train")), parts[0])
-            raise UserError(
-                f"{path} holds the parts {', '.join(parts)}: choose one of both sides, e.g. "
-                f"{self.reference.rstrip('/')}/{chosen}"
-            )
+        self.refuse_parts(_subfolders(path))
         return open_source(str(path), labels="none")
 
     @cached_property
@@ -247,7 +254,7 @@ class Part(ImageSource):
             inside, _, file = own.rpartition("/")
             stem = without_ending(file)
             # An ending of the pattern's own tells files of one name apart: `*.jpg`, `*_mask.png`.
-            full = file if Path(after).suffix.lower() in EXTENSIONS else stem
+            full = file if after.lower().endswith(EXTENSIONS) else stem
             if len(full) > len(before) + len(after) and full.startswith(before) and full.endswith(after):
                 self.numbers.append(number)
                 self.names.append(name)
@@ -359,7 +366,9 @@ def _with_extra(place: Place, sides: Sides, extra: Mapping[Role, str | None]) ->
         here = np.array([names.get(index) in own for index in sides.rows[anchor].tolist()], bool)
         if not here.any():
             raise UserError(f"{folder}: none of its images is named like one of {place.reference}")
-        sides.alone += [f"{sides.names[1]}/{names.get(index)}" for index in sides.rows[anchor][~here].tolist()]
+        sides.alone += [
+            f"{sides.names[1]}/{sides.sources[anchor].names[index]}" for index in sides.rows[anchor][~here].tolist()
+        ]
         sides.rows = {each: rows[here] for each, rows in sides.rows.items()}
         sides.sources[role] = source
         sides.rows[role] = np.array([own[names[index]] for index in sides.rows[anchor].tolist()], np.int64)
