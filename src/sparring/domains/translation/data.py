@@ -22,6 +22,7 @@ from sparring.data.convert import Progress
 from sparring.data.decode import FORMATS
 from sparring.data.labels import sort_classes
 from sparring.data.rasters import Rasters, Reader, build_rasters, read_image, read_indices, read_mask
+from sparring.data.scans import is_scan_source
 from sparring.data.source import BrokenSample, ImageSource
 from sparring.domains.translation.layouts import Layout, Role, Sides, open_sides
 from sparring.domains.translation.medical import Windows, check_windows, scan_reader, window_of
@@ -488,6 +489,8 @@ def _kind(options: TranslationOptions, sides: Sides, known: dict[str, Any] | Non
     source = sides.sources["input"]
     folder = Path(sides.names[0].rpartition("*")[0] or sides.names[0])
     named = any(part.lower() in LABEL_FOLDERS for part in folder.parts)
+    if is_scan_source(source):
+        return "labels" if named else "image"
     judged = [_holds_numbers(file, named) for file in _first_files(source)]
     return "labels" if judged and all(judged) else "image"
 
