@@ -25,18 +25,20 @@ class ResnetGenerator(nn.Module):
         require_dropout(dropout)
         self.stride = 2**down
         widths = [width * 2**level for level in range(down + 1)]
+        bare = needs_bias(norm)
         layers: list[nn.Module] = [
-            nn.Conv2d(source, width, 7, padding=3, padding_mode="reflect"),
+            nn.Conv2d(source, width, 7, padding=3, padding_mode="reflect", bias=bare),
             norm_layer(norm, width),
             nn.ReLU(),
         ]
         for before, after in pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, 2, 1), norm_layer(norm, after), nn.ReLU()]
+            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=bare), norm_layer(norm, after), nn.ReLU()]
         self.encoder = nn.Sequential(*layers)
         self.blocks = nn.Sequential(*(MirrorBlock(widths[-1], norm, dropout) for _ in range(blocks)))
         layers = []
         for before, after in zip(widths[:0:-1], widths[-2::-1], strict=True):
-            layers += [nn.ConvTranspose2d(before, after, 3, 2, 1, output_padding=1), norm_layer(norm, after), nn.ReLU()]
+            convolution = nn.ConvTranspose2d(before, after, 3, 2, 1, output_padding=1, bias=bare)
+            layers += [convolution, norm_layer(norm, after), nn.ReLU()]
         self.decoder = nn.Sequential(
             *layers, nn.Conv2d(width, shape[0], 7, padding=3, padding_mode="reflect"), nn.Tanh()
         )
@@ -50,11 +52,17 @@ class MirrorBlock(nn.Module):
 
     def __init__(self, channels: int, norm: Norm, dropout: float = 0.0) -> None:
         super().__init__()
+        bare = needs_bias(norm)
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"), norm_layer(norm, channels), nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bare), norm_layer(norm, channels), nn.ReLU(),
             *([Dropout(dropout)] if dropout else []),
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"), norm_layer(norm, channels),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bare), norm_layer(norm, channels),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
+
+
+def needs_bias(norm: Norm) -> bool:
+    """Whether a bias before this norm does anything: one that takes away the mean of each channel takes it away too."""
+    return norm in ("none", "layer", "group")

@@ -53,7 +53,7 @@ class UNetGenerator(nn.Module):
                 )
             )
             seen = after if inner else 2 * after
-            drops = dropout if 0 < depth - 1 - level <= 3 and level > 0 and before == widths[-1] else 0.0
+            drops = dropout if level > max(0, depth - 4) and before == widths[-1] else 0.0
             self.up.append(
                 nn.Sequential(
                     nn.ReLU(),
