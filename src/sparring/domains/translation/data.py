@@ -354,15 +354,13 @@ class TranslationData:
     def _common_size(self, options: TranslationOptions) -> tuple[int, int]:
         shapes = np.concatenate([self._rasters[role].shapes[rows] for role, rows in self._rows.items()])
         sizes = np.unique(shapes[:, 1:], axis=0)
-        if options.size is None:
-            if len(sizes) > 1:
-                (h, w), (oh, ow) = sizes[0], sizes[-1]
-                raise UserError(
-                    f"{options.source}: sizes differ ({w}×{h}, {ow}×{oh}): say --set data.size=256, or with "
-                    "data.fit=patches the size of the crops"
-                )
-            return int(sizes[0, 0]), int(sizes[0, 1])
-        size = pair(options.size)
+        if options.size is None and len(sizes) > 1:
+            (h, w), (oh, ow) = sizes[0], sizes[-1]
+            raise UserError(
+                f"{options.source}: sizes differ ({w}×{h}, {ow}×{oh}): say --set data.size=256, or with "
+                "data.fit=patches the size of the crops"
+            )
+        size = (int(sizes[0, 0]), int(sizes[0, 1])) if options.size is None else pair(options.size)
         small = sizes[(sizes < size).any(axis=1)]
         if len(small):
             raise UserError(
@@ -370,7 +368,9 @@ class TranslationData:
                 "say a smaller data.size"
             )
         if options.augment.quarter_turns and size[0] != size[1]:
-            raise UserError(f"data.augment.quarter_turns needs square crops, and data.size is {size[0]}×{size[1]}")
+            raise UserError(
+                f"data.augment.quarter_turns needs square crops, and they are {size[1]}×{size[0]}: leave it out"
+            )
         return size
 
     def _describe_input(self, kind: Kind, options: TranslationOptions, known: dict[str, Any] | None) -> dict[str, Any]:
