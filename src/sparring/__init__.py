@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         project,
         resume,
         train,
+        translate,
         walk,
     )
     from sparring.errors import Interrupted, UserError
@@ -35,6 +36,7 @@ _HOMES = {
         "finetune",
         "load",
         "generate",
+        "translate",
         "by_class",
         "interpolate",
         "mix",
@@ -71,6 +73,7 @@ __all__ = [
     "project",
     "resume",
     "train",
+    "translate",
     "walk",
 ]
 

@@ -39,6 +39,7 @@ from sparring.training.checkpoint import newest_good
 from sparring.training.engine import Engine
 from sparring.training.launch import agreed, launched
 from sparring.training.optimizers import OPTIMIZERS
+from sparring.translating.verb import TranslateResult, translate
 
 
 def train(
@@ -279,6 +280,7 @@ __all__ = [
     "ProjectResult",
     "TrainResult",
     "Trained",
+    "TranslateResult",
     "by_class",
     "check_data",
     "compare",
@@ -295,5 +297,6 @@ __all__ = [
     "resolve",
     "resume",
     "train",
+    "translate",
     "walk",
 ]

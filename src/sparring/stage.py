@@ -212,6 +212,7 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
             "settings": trainer.engine.settings.plain(),
             "best": state.best.get("step"),
             "evaluation": evaluation and evaluation.facts(),
+            "translates": trainer.game.translates,
             "recoveries": state.recoveries,
         },
     )

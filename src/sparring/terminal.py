@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sparring.measuring.comparison import CompareResult
     from sparring.measuring.evaluation import EvaluateResult
     from sparring.metrics.figure import Figure
+    from sparring.translating.verb import TranslateResult
 
 
 def speaks() -> bool:
@@ -40,7 +41,10 @@ def show_training(result: Any, as_json: bool) -> None:
         tell(
             f"{sheets[-1] if sheets else result.run} shows samples, {Path(result.run) / 'curves.png'} the losses, {Path(result.run) / 'report.html'} everything"
         )
-        tell(f"next: sparring generate {result.run} --count 100 --out samples.png")
+        if result.facts.get("translates"):
+            tell(f"next: sparring translate {result.run} INPUT --out translated")
+        else:
+            tell(f"next: sparring generate {result.run} --count 100 --out samples.png")
 
 
 def _show_rehearsal(result: Any) -> None:
@@ -223,6 +227,16 @@ def show_projection(result: ProjectResult) -> None:
 
 
 FIGURES = ("lpips", "ssim", "psnr")
+
+
+def show_translation(result: TranslateResult, out: Path) -> None:
+    """What was passed over, and what was written."""
+    for name, why in result.broken:
+        tell(f"passed over: {name} {why}")
+    tiled = f", {result.facts['tiled']} in tiles" if result.facts.get("tiled") else ""
+    passed = f", {len(result.broken)} passed over" if result.broken else ""
+    where = result.files[0] if len(result.files) == 1 else out
+    tell(f"{len(result.files)} translated{tiled}{passed}: {where}")
 
 
 def show_directions(result: DirectionsResult) -> None:

@@ -69,22 +69,28 @@ class Trained:
         codes = self._draw_codes(count, seed, label, truncation, truncation_layers)
         return self._in_units(self._render(codes, batch_size, passes))
 
-    def translate(self, given: Batch, *, seed: int = 0, label: Label = None) -> Batch:
+    def translate(self, given: Batch, *, seed: int = 0, label: Label = None, precision: str = "32") -> Batch:
         """What the game makes of `given`, a batch of data or of inputs alone; the same seed makes the same of the same.
 
-        label: what it is to become, where the game has several kinds. Raises UserError for a game that does not translate.
+        label: what it is to become, where the game has several kinds. precision: of forward passes, 32, bf16 or 16.
+        Raises UserError for a game that does not translate.
         """
-        if not self.game.translates:
-            raise UserError(f"recipe {self.recipe.name!r} makes samples from noise: `sparring generate` draws them")
+        self.require_translation()
+        passes = self._passes(DRAWN, precision)
         condition = self.condition(label)
         asked = None if condition is None else condition.expand(given.count, *condition.shape)
         rng = torch.Generator(self.game.device).manual_seed(seed)
         device = self.game.device
         moved = Batch({name: value.to(device) for name, value in given.items()})
         # A network's own noise comes from the global generator: seeded here, and left as it was.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), passes.precision(device):
             torch.manual_seed(seed)
             return self.game.translate(moved, condition=asked, rng=rng)
+
+    def require_translation(self) -> None:
+        """Raise UserError for a game that makes its samples from nothing."""
+        if not self.game.translates:
+            raise UserError(f"recipe {self.recipe.name!r} makes samples from noise: `sparring generate` draws them")
 
     def codes(
         self,

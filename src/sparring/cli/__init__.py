@@ -16,6 +16,7 @@ from sparring.cli.outcome import obey
 from sparring.cli.recipes import recipes
 from sparring.cli.sampling import export, generate
 from sparring.cli.training import finetune, resume, train
+from sparring.cli.translating import translate
 
 app = typer.Typer(
     name="sparring",
@@ -26,7 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (train, resume, finetune, generate, project, directions, evaluate, compare, export, metrics, recipes):
+VERBS = (
+    train, resume, finetune, generate, translate, project, directions, evaluate, compare, export, metrics, recipes,
+)  # fmt: skip
+for verb in VERBS:
     app.command()(verb)
 
 data_app = typer.Typer(help="Look at data sets and prepare them.", no_args_is_help=True)

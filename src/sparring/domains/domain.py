@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,20 @@ from sparring.options import choose
 from sparring.recipe import Recipe
 
 Progress = Callable[[int, int], None]
+Make = Callable[[Batch, int], Batch]
+"""Inputs, a seed → what a game makes of them. See `Trained.translate`."""
+
+
+@dataclass
+class Translated:
+    """What became of files. files: what was written. broken: (name, why) of those that could not be translated.
+
+    facts: what else is worth saying, plain JSON values.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Likeness(Protocol):
@@ -96,6 +111,17 @@ class Domain(ABC):
         options, spec: of the data that the game was trained on. Raises UserError.
         """
         raise UserError(f"{self.name} samples cannot be read from files of their own")
+
+    def translate_files(
+        self, inputs: Sequence[str | Path], out: Path, game: Game, spec: DataSpec, make: Make,
+        *, progress: Progress | None = None, **options: Any,
+    ) -> Translated:  # fmt: skip
+        """Read files of inputs, and write what the game makes of each under its own name in the folder `out`.
+
+        spec: of the data that the game was trained on. options: `seed`, `count` outputs of each input, `backwards`, from
+        the side of outputs to that of inputs, and what else this kind of data has. Raises UserError.
+        """
+        raise UserError(f"{self.name} samples are not made from files")
 
     @abstractmethod
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from sparring.core.game import Batch, DataSpec
+from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.dataset import Dataset
-from sparring.domains.domain import Domain, Progress
+from sparring.domains.domain import Domain, Make, Progress, Translated
 from sparring.domains.translation.data import TranslationData, TranslationOptions, open_translation
+from sparring.domains.translation.files import translate_files
 from sparring.domains.translation.games import GAMES
 from sparring.domains.translation.show import comparison
 from sparring.errors import UserError
@@ -51,6 +52,13 @@ class TranslationDomain(Domain):
         """A row a sample: its input, what was made of it, and what should have been where that is known."""
         columns = {"input": samples.get("input"), "output": samples["data"], "target": samples.get("real")}
         save_png(comparison({name: each for name, each in columns.items() if each is not None}), path)
+
+    def translate_files(
+        self, inputs: Sequence[str | Path], out: Path, game: Game, spec: DataSpec, make: Make,
+        *, progress: Progress | None = None, **options: Any,
+    ) -> Translated:  # fmt: skip
+        """Images, films, folders and archives of them. options: see `files.translate_files`."""
+        return translate_files(inputs, out, game, spec, make, progress=progress, **options)
 
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
         """`png`: a folder of files; `npz`, `npy`: array files; `sheet`: one picture. See `imaging.save`."""

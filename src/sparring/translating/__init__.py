@@ -1,0 +1,1 @@
+"""Files through a trained game that makes samples from others."""
