@@ -242,8 +242,8 @@ class TranslationData:
         """The rows at `indices` (N,), cut at random places and changed at random, or cut from the middle.
 
         `data` float32 (N, C, H, W) in [-1, 1]. `source` (N, S, H, W), where there are inputs: pictures in [-1, 1], or
-        a 1 in the channel of each place's class. `mask` (N, 1, H, W): 1 where the mask is set. `label` int64 (N,),
-        where a single folder has class folders. Where nothing belongs together, a random input goes with each output,
+        a 1 in the channel of each place's class. `mask` (N, 1, H, W): 1 where the mask is set. `instance` int64
+        (N, 1, H, W): numbers of instances, where there are any. `label` int64 (N,), where a single folder has class folders. Where nothing belongs together, a random input goes with each output,
         or, without `augment`, the one whose number is the same around the circle.
         """
         rows = indices.cpu()
@@ -267,6 +267,8 @@ class TranslationData:
             batch["source"] = self._inputs(cut["input"], cut.get("instance"))
         if "mask" in cut:
             batch["mask"] = (cut["mask"] > 0).float()
+        if "instance" in cut:
+            batch["instance"] = cut["instance"].long()
         if self._labels is not None:
             batch["label"] = self._labels[rows].to(self._device)
         return batch
