@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from sparring.core.game import Game
+from sparring.domains.translation.games.colouring import ColouringGame
+from sparring.domains.translation.games.inpainting import InpaintingGame
 from sparring.domains.translation.games.paired import PairedGame
+from sparring.domains.translation.games.superresolution import SuperResolutionGame
 
-GAMES: dict[str, type[Game]] = {"paired": PairedGame}
+GAMES: dict[str, type[Game]] = {
+    "paired": PairedGame,
+    "super_resolution": SuperResolutionGame,
+    "inpainting": InpaintingGame,
+    "colouring": ColouringGame,
+}

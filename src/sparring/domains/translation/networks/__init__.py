@@ -9,9 +9,26 @@ from __future__ import annotations
 
 from torch import nn
 
+from sparring.domains.translation.networks.enlarging import RRDBNet, SRResNet
+from sparring.domains.translation.networks.filling import ContextEncoder, GatedNetwork, PartialUNet
+from sparring.domains.translation.networks.hole_judges import FeaturePatchDiscriminator, GlobalLocalDiscriminator
 from sparring.domains.translation.networks.patchgan import PatchDiscriminator
 from sparring.domains.translation.networks.resnet import ResnetGenerator
 from sparring.domains.translation.networks.unet import UNetGenerator
+from sparring.domains.translation.networks.vgg import VggDiscriminator
 
-GENERATORS: dict[str, type[nn.Module]] = {"unet": UNetGenerator, "resnet": ResnetGenerator}
-DISCRIMINATORS: dict[str, type[nn.Module]] = {"patch": PatchDiscriminator}
+GENERATORS: dict[str, type[nn.Module]] = {
+    "unet": UNetGenerator,
+    "resnet": ResnetGenerator,
+    "srresnet": SRResNet,
+    "rrdb": RRDBNet,
+    "context": ContextEncoder,
+    "partial": PartialUNet,
+    "gated": GatedNetwork,
+}
+DISCRIMINATORS: dict[str, type[nn.Module]] = {
+    "patch": PatchDiscriminator,
+    "vgg": VggDiscriminator,
+    "global_local": GlobalLocalDiscriminator,
+    "feature_patch": FeaturePatchDiscriminator,
+}
