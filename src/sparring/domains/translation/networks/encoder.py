@@ -30,9 +30,7 @@ class CodeEncoder(nn.Module):
         blocks = blocks or max(1, int(math.log2(min(shape[1:]))) - 4)
         widths = [width * min(MOST, level + 1) for level in range(blocks + 1)]
         self.stem = nn.Conv2d(shape[0], width, 4, 2, 1)
-        self.blocks = nn.Sequential(
-            *(HalvingBlock(before, after, norm) for before, after in pairwise(widths))
-        )
+        self.blocks = nn.Sequential(*(HalvingBlock(before, after, norm) for before, after in pairwise(widths)))
         self.mean = nn.Linear(widths[-1], code)
         self.log_variance = nn.Linear(widths[-1], code)
 

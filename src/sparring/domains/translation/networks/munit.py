@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sparring.domains.translation.networks.resnet import MirrorBlock
 from sparring.nn.adaptive_norm import AdaptiveInstanceNorm
-from sparring.nn.layers import norm_layer, require_positive
+from sparring.nn.layers import Norm, norm_layer, require_positive
 
 MOST = 4  # times the first width, of the style encoder
 
@@ -43,11 +43,7 @@ class StyledAutoencoder(nn.Module):
         # No norm here: it would take away the means and variances that are the style (sec. 5.1).
         self.style_encoder = nn.Sequential(
             *convolution(channels, width, 7),
-            *(
-                layer
-                for before, after in pairwise(widths)
-                for layer in convolution(before, after, 4, stride=2)
-            ),
+            *(layer for before, after in pairwise(widths) for layer in convolution(before, after, 4, stride=2)),
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(widths[-1], style, 1),
             nn.Flatten(),
@@ -80,9 +76,7 @@ class StyledDecoder(nn.Module):
                 nn.Upsample(scale_factor=2),
                 *convolution(width * 2 ** (level + 1), width * 2**level, 5, norm="layer"),
             ]
-        self.up = nn.Sequential(
-            *layers, nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect"), nn.Tanh()
-        )
+        self.up = nn.Sequential(*layers, nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect"), nn.Tanh())
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         seen = self.mapping(style)
@@ -98,7 +92,7 @@ class StyledBlock(nn.Module):
     def __init__(self, channels: int, inputs: int) -> None:
         super().__init__()
         self.first, self.second = (
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect") for _ in range(2)
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False, padding_mode="reflect") for _ in range(2)
         )
         self.first_norm, self.second_norm = (AdaptiveInstanceNorm(channels, inputs) for _ in range(2))
 
@@ -108,8 +102,11 @@ class StyledBlock(nn.Module):
 
 
 def convolution(
-    before: int, after: int, kernel: int, *, stride: int = 1, norm: str | None = None
+    before: int, after: int, kernel: int, *, stride: int = 1, norm: Norm | None = None
 ) -> tuple[nn.Module, ...]:
     """A convolution with mirrored borders that keeps the size (or halves it), its norm, and a ReLU."""
-    layer = nn.Conv2d(before, after, kernel, stride, (kernel - stride + 1) // 2, padding_mode="reflect")
-    return (layer, *([norm_layer(norm, after)] if norm else []), nn.ReLU())  # type: ignore[arg-type]
+    # A bias before a norm that takes each channel's mean away would be idle.
+    layer = nn.Conv2d(
+        before, after, kernel, stride, (kernel - stride + 1) // 2, bias=norm != "instance", padding_mode="reflect"
+    )
+    return (layer, *([norm_layer(norm, after)] if norm else []), nn.ReLU())
