@@ -12,6 +12,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,12 @@ class Grid:
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
+
+    @property
+    def seams(self) -> tuple[list[int], list[int]]:
+        """The rows, and the columns, in the middle of each overlap, where one tile gives way to the next."""
+        down, across = ([(b + e) // 2 for (_, e), (b, _) in pairwise(spans)] for spans in (self.rows, self.columns))
+        return down, across
 
     def patches(self, stride: int) -> list[tuple[Span, Span]]:
         """Pieces spread evenly over the picture, of equal size, and together of no more pixels than one tile."""

@@ -70,7 +70,7 @@ class WholePictures:
         """What becomes of a picture (H, W, C), as `finish` gives it, H and W times `scale`. Raises UserError."""
         height, width = stored.shape[:2]
         mirrored, top, left = self._mirrored(stored)
-        grid = self._grid(mirrored)
+        grid = self.grid(stored)
 
         def cut(rows: Span, columns: Span) -> Tensor:
             return self.inputs.encode(mirrored[slice(*rows), slice(*columns)])
@@ -104,8 +104,9 @@ class WholePictures:
         margins = ((top, down - top), (left, across - left), (0, 0))
         return np.pad(stored, margins, mode="reflect"), top, left
 
-    def _grid(self, stored: Stored) -> Grid:
-        height, width = stored.shape[:2]
+    def grid(self, stored: Stored) -> Grid:
+        """Where the tiles of a picture (H, W, C) lie, once its sides are multiples of `stride`."""
+        height, width = (side + -side % self.stride for side in stored.shape[:2])
         tile = self.tile
         if tile is None:
             tile = choose_tile(height, width, self._counted(stored), self.stride)
