@@ -91,6 +91,15 @@ def test_a_field_that_cannot_be_is_named() -> None:
         DISCRIMINATORS["patch"](3, (3, 64, 64), field=64)
 
 
+def test_an_image_without_a_patch_is_refused_before_the_training() -> None:
+    for field, scales, least in ((16, 1, 6), (34, 2, 23), (70, 3, 93), (1, 3, 1)):
+        judge = DISCRIMINATORS["patch"](0, (1, least, least), width=1, field=field, scales=scales, norm="none")
+        assert judge(torch.zeros(1, 1, least, least)).shape[1] == scales
+        if least > 1:
+            with pytest.raises(UserError, match=f"{least} pixels"):
+                DISCRIMINATORS["patch"](0, (1, least, least - 1), width=1, field=field, scales=scales)
+
+
 def test_the_decoder_of_the_256_preset_drops_in_its_first_three_levels() -> None:
     with torch.device("meta"):
         network: Any = GENERATORS["unet"](3, (3, 256, 256))

@@ -6,10 +6,14 @@ from sparring.core.game import Game
 from sparring.domains.translation.games.colouring import ColouringGame
 from sparring.domains.translation.games.inpainting import InpaintingGame
 from sparring.domains.translation.games.paired import PairedGame
+from sparring.domains.translation.games.pix2pixhd import EnhancedGame
+from sparring.domains.translation.games.spade import SpadeGame
 from sparring.domains.translation.games.superresolution import SuperResolutionGame
 
 GAMES: dict[str, type[Game]] = {
     "paired": PairedGame,
+    "pix2pixhd": EnhancedGame,
+    "spade": SpadeGame,
     "super_resolution": SuperResolutionGame,
     "inpainting": InpaintingGame,
     "colouring": ColouringGame,

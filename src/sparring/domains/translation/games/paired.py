@@ -204,20 +204,32 @@ class PairedGame(AdversarialGame):
         if self.perceptual is not None:
             with torch.no_grad():
                 wanted = self.perceptual(real)
-            maps = self.perceptual(fake)
-            if self.weights.perceptual:
-                parts["perceptual"] = self.weights.perceptual * perceptual_loss(wanted, maps, self.perceptual.shares)
-            if self.weights.style:
-                parts["style"] = self.weights.style * style_loss(wanted, maps)
+            parts |= self.distances_of_maps(wanted, self.perceptual(fake), self.perceptual.shares)
+        return parts
+
+    def distances_of_maps(
+        self, real: Sequence[Tensor], fake: Sequence[Tensor], shares: Sequence[float]
+    ) -> dict[str, Tensor]:
+        """How far the frozen network's maps of outputs are from those of their targets, weighted."""
+        parts = {}
+        if self.weights.perceptual:
+            parts["perceptual"] = self.weights.perceptual * perceptual_loss(real, fake, shares)
+        if self.weights.style:
+            parts["style"] = self.weights.style * style_loss(real, fake)
         return parts
 
     def translate(self, given: Batch, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """Outputs of the inputs of `given`, with their `real` partners where these are there."""
         source = given["source"] if "source" in given else self.source_of(given, rng)
-        made = Batch(data=self.make(source).float(), source=source, input=visible(source, self.input_facts))
+        data = self.answer(source, given, rng)
+        made = Batch(data=data.float(), source=source, input=visible(source, self.input_facts))
         if "data" in given and self.pairs:
             made["real"] = given["data"]
         return made
+
+    def answer(self, source: Tensor, given: Batch, rng: torch.Generator | None) -> Tensor:
+        """Outputs (N, C, H, W) of inputs, as `translate` gives them; a game with more than one answer draws one."""
+        return self.make(source)
 
     pairs = True
     """Whether `data` of a batch is what its `source` should become."""

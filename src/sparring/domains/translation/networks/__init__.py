@@ -13,13 +13,17 @@ from sparring.domains.translation.networks.enlarging import RRDBNet, SRResNet
 from sparring.domains.translation.networks.filling import ContextEncoder, GatedNetwork, PartialUNet
 from sparring.domains.translation.networks.hole_judges import FeaturePatchDiscriminator, GlobalLocalDiscriminator
 from sparring.domains.translation.networks.patchgan import PatchDiscriminator
+from sparring.domains.translation.networks.pix2pixhd import EnhancedGenerator
 from sparring.domains.translation.networks.resnet import ResnetGenerator
+from sparring.domains.translation.networks.spade import SpadeGenerator
 from sparring.domains.translation.networks.unet import UNetGenerator
 from sparring.domains.translation.networks.vgg import VggDiscriminator
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "unet": UNetGenerator,
     "resnet": ResnetGenerator,
+    "pix2pixhd": EnhancedGenerator,
+    "spade": SpadeGenerator,
     "srresnet": SRResNet,
     "rrdb": RRDBNet,
     "context": ContextEncoder,

@@ -39,6 +39,15 @@ class PatchDiscriminator(nn.Module):
             raise UserError(
                 f"model.discriminator.field: {field} pixels cannot be; there are {', '.join(map(str, sorted(fields)))}"
             )
+        # What is left after the halvings passes two more layers of 4×4, each of which takes a pixel.
+        least = 2 ** (fields[field] + 1) if field in HALVINGS else 3 * 2 ** fields[field] if fields[field] else 1
+        self.smallest = (least - 1) * 2 ** (scales - 1) + 1
+        """Pixels of the shorter side of an image below which its smallest scale has no patch."""
+        if min(shape[1:]) < self.smallest:
+            raise UserError(
+                f"model.discriminator: patches of {field} pixels at {scales} scale{'s' * (scales > 1)} need images of "
+                f"{self.smallest} pixels a side, not {min(shape[1:])}: say a smaller field or fewer scales"
+            )
         layers = halving_layers if field in HALVINGS else patch_layers
         self.scales = nn.ModuleList(layers(source + shape[0], width, fields[field], norm) for _ in range(scales))
 

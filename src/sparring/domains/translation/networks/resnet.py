@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from sparring.errors import UserError
 from sparring.nn.layers import Dropout, Norm, norm_layer, require_dropout, require_positive
 
 
@@ -21,7 +22,9 @@ class ResnetGenerator(nn.Module):
         *, width: int = 64, blocks: int = 9, down: int = 2, norm: Norm = "instance", dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        require_positive(width=width, blocks=blocks)
+        require_positive(width=width)
+        if blocks < 0:
+            raise UserError(f"blocks must be 0 or more, not {blocks}")
         require_dropout(dropout)
         self.stride = 2**down
         widths = [width * 2**level for level in range(down + 1)]
@@ -44,7 +47,18 @@ class ResnetGenerator(nn.Module):
         )
 
     def forward(self, source: Tensor) -> Tensor:
-        return self.decoder(self.blocks(self.encoder(source)))
+        picture: Tensor = self.picture(self.maps(source))
+        return picture
+
+    def maps(self, source: Tensor) -> Tensor:
+        """What the picture is made from, (N, width, H, W)."""
+        maps: Tensor = self.decoder[:-2](self.blocks(self.encoder(source)))
+        return maps
+
+    def picture(self, maps: Tensor) -> Tensor:
+        """The last layer."""
+        picture: Tensor = self.decoder[-2:](maps)
+        return picture
 
 
 class MirrorBlock(nn.Module):
