@@ -100,6 +100,18 @@ def mean(value: Tensor) -> Tensor:
     return value if _current is None else _Mean.apply(value, _current.world)
 
 
+def gather(value: Tensor) -> Tensor:
+    """The samples of all processes in a row, (N, …) → (N · world, …), without gradients; `value` itself where one plays alone.
+
+    `Group.share` is the way back. Every process must call it, with the same shape.
+    """
+    if _current is None:
+        return value.detach()
+    parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(_current.world)]
+    dist.all_gather(parts, value.detach().contiguous())
+    return torch.cat(parts)
+
+
 def deviation(value: Tensor) -> Tensor:
     """The standard deviation (without Bessel's correction) of all values of all processes, a scalar without gradients."""
     if _current is None:

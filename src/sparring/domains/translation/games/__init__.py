@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from sparring.core.game import Game
 from sparring.domains.translation.games.colouring import ColouringGame
+from sparring.domains.translation.games.contrastive import ContrastiveGame
+from sparring.domains.translation.games.cycle import CycleGame
 from sparring.domains.translation.games.inpainting import InpaintingGame
 from sparring.domains.translation.games.paired import PairedGame
 from sparring.domains.translation.games.pix2pixhd import EnhancedGame
 from sparring.domains.translation.games.spade import SpadeGame
+from sparring.domains.translation.games.star import StarGame
 from sparring.domains.translation.games.superresolution import SuperResolutionGame
 
 GAMES: dict[str, type[Game]] = {
     "paired": PairedGame,
+    "cycle": CycleGame,
+    "contrastive": ContrastiveGame,
+    "star": StarGame,
     "pix2pixhd": EnhancedGame,
     "spade": SpadeGame,
     "super_resolution": SuperResolutionGame,

@@ -16,12 +16,14 @@ from sparring.domains.translation.networks.patchgan import PatchDiscriminator
 from sparring.domains.translation.networks.pix2pixhd import EnhancedGenerator
 from sparring.domains.translation.networks.resnet import ResnetGenerator
 from sparring.domains.translation.networks.spade import SpadeGenerator
+from sparring.domains.translation.networks.stargan import StarDiscriminator, StarGenerator
 from sparring.domains.translation.networks.unet import UNetGenerator
 from sparring.domains.translation.networks.vgg import VggDiscriminator
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "unet": UNetGenerator,
     "resnet": ResnetGenerator,
+    "star": StarGenerator,
     "pix2pixhd": EnhancedGenerator,
     "spade": SpadeGenerator,
     "srresnet": SRResNet,
@@ -32,6 +34,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
 }
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "patch": PatchDiscriminator,
+    "star": StarDiscriminator,
     "vgg": VggDiscriminator,
     "global_local": GlobalLocalDiscriminator,
     "feature_patch": FeaturePatchDiscriminator,
