@@ -68,7 +68,8 @@ def strokes(count: int, size: tuple[int, int], device: torch.device, rng: Rng = 
     first = start * extent
     corners = torch.cat([first[:, :, None], first[:, :, None] + steps.cumsum(2)], dim=2)
     corners = torch.minimum(corners.clamp(min=0), extent)
-    radius = side * (0.05 + 0.1 * brush) / 2
+    # A disc of that radius holds the middle of a pixel wherever it lies.
+    radius = (side * (0.05 + 0.1 * brush) / 2).clamp(min=0.75)
     # One to four strokes: the first always.
     drawn = torch.arange(STROKES, device=device) < 1 + (used[:, :1] * STROKES).floor()
     radius = torch.where(drawn, radius, -1.0)

@@ -126,7 +126,7 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
         colour = F.interpolate(
             _quantised(F.avg_pool2d(planes[:, 1:], 2), _COLOUR.to(images.device), quality),
             scale_factor=2,
-            mode="nearest",
+            mode="bilinear",
         )
         padded = (
             torch.einsum("ck,nkhw->nchw", _FROM_YCC.to(images.device), torch.cat([light + 128, colour], dim=1)) - 128

@@ -53,6 +53,8 @@ class InpaintingGame(RestoringGame):
     options_model: type[PairedOptions] = InpaintingOptions
     loss_model: type[PairedLoss] = InpaintingLoss
     masks: dict[str, float]
+    takes_mask = True
+    """Files to restore come with a mask of their holes."""
 
     def complete(self, options: PairedOptions, spec: DataSpec) -> None:
         """Add the kinds of masks."""

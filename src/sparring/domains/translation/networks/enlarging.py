@@ -47,7 +47,7 @@ class SRResNet(nn.Module):
         factors = factors_of(scale)
         widths = [width, *([final] * len(factors))]
         stages: list[nn.Module] = []
-        for factor, before, after in zip(factors, widths, widths[1:], strict=True):
+        for factor, (before, after) in zip(factors, pairwise(widths), strict=True):
             stages += [nn.Conv2d(before, after * factor**2, 3, padding=1), nn.PixelShuffle(factor), nn.PReLU()]
         last = nn.Conv2d(widths[-1], shape[0], edge, padding=edge // 2)
         if direct:

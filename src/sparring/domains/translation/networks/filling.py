@@ -33,6 +33,8 @@ class ContextEncoder(nn.Module):
         super().__init__()
         require_positive(width=width, depth=depth)
         self.size = (shape[1], shape[2])
+        if shape[1] == shape[2]:
+            self.stride = shape[1]  # smaller inputs are continued by mirroring
         depth = depth or max(2, int(math.log2(min(self.size))) - 2)
         if any(side % 2**depth for side in self.size):
             raise UserError(f"data.size: a context encoder of {depth} halvings needs multiples of {2**depth} pixels")

@@ -1,0 +1,510 @@
+"""Restoration: small images, holes and missing colours are made as the papers make them, and filled as they fill them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparring.core.game import Batch, DataSpec, Game, Turn
+from sparring.domains import open_domain
+from sparring.domains.translation.colour import grey_of, lab_of, rgb_of
+from sparring.domains.translation.games.inpainting import finished, mean_within, total_variation, with_holes
+from sparring.domains.translation.games.superresolution import interpolated
+from sparring.domains.translation.holes import draw_masks, rectangles, strokes
+from sparring.domains.translation.networks.enlarging import RRDBNet, SRResNet, bicubic
+from sparring.domains.translation.networks.filling import ContextEncoder, GatedNetwork, PartialBlock, PartialUNet
+from sparring.domains.translation.networks.hole_judges import (
+    FeaturePatchDiscriminator,
+    GlobalLocalDiscriminator,
+    windows,
+)
+from sparring.domains.translation.networks.vgg import VggDiscriminator
+from sparring.domains.translation.shrinking import compress, cut_to_multiple, degrade_realistically, shrink
+from sparring.errors import UserError
+from sparring.recipe import Recipe, load_recipe
+from sparring.run import Run
+from sparring.training.checkpoint import list_checkpoints
+from sparring.training.engine import Engine, seed_everything
+from sparring.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+RECIPES = ("srresnet", "srgan", "esrgan", "inpaint", "colorize")
+PRESETS = ("srgan-96", "esrgan-128", "inpaint-256", "colorize-256")
+TINY = {
+    "srresnet": ("model.generator.width=4", "model.generator.blocks=1"),
+    "srgan": ("model.generator.width=4", "model.generator.blocks=1", "model.discriminator.width=4"),
+    "esrgan": (
+        "model.generator.width=4", "model.generator.blocks=1", "model.generator.growth=2", "model.generator.final_width=4",
+        "model.discriminator.width=4",
+    ),
+    "inpaint": ("model.generator.width=2", "model.discriminator.width=2"),
+    "colorize": ("model.generator.width=2", "model.generator.depth=3", "model.discriminator.width=2"),
+}  # fmt: skip
+
+
+class Photographs:
+    """Smooth random images of one side."""
+
+    def __init__(self, channels: int = 3, size: tuple[int, int] = (32, 32), **extra: Any) -> None:
+        rng = torch.Generator().manual_seed(0)
+        small = torch.rand(12, channels, 8, 8, generator=rng) * 2 - 1
+        self.images = F.interpolate(small, size, mode="bilinear")
+        self.spec = DataSpec((channels, *size), (), 12, {"paired": False, "input": None, **extra})
+        self.fingerprint, self.broken = "photographs", []
+
+    def __len__(self) -> int:
+        return 12
+
+    def to(self, device: torch.device) -> Self:
+        return self
+
+    def batch(self, indices: Tensor, *, augment: bool = True) -> Batch:
+        return Batch(data=self.images[indices])
+
+
+def tiny(name: str, *keys: str) -> Recipe:
+    recipe = load_recipe(name).override([*TINY[name], "train.batch_size=4", "data.source=x", "data.size=32", *keys])
+    if recipe.loss.get("perceptual"):
+        recipe = recipe.override(["loss.perceptual=0"])
+    return recipe
+
+
+def build(name: str, *keys: str, data: Photographs | None = None) -> Any:
+    torch.manual_seed(0)
+    recipe = tiny(name, *keys)
+    return open_domain("translation").build_game(recipe, (data or Photographs()).spec)
+
+
+@pytest.fixture
+def photographs() -> Batch:
+    return Photographs().batch(torch.arange(4))
+
+
+def shown(images: Tensor) -> list[Image.Image]:
+    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(each) for each in pixels]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_shrinking_is_that_of_pillow(scale: int) -> None:
+    images = (torch.rand(2, 3, 48, 36, generator=torch.Generator().manual_seed(1)) * 255).round() / 127.5 - 1
+    ours = np.stack([np.asarray(each) for each in shown(shrink(images, scale))])
+    theirs = np.stack([
+        np.asarray(each.resize((36 // scale, 48 // scale), Image.Resampling.BICUBIC)) for each in shown(images)
+    ])  # fmt: skip
+    difference = np.abs(ours.astype(int) - theirs)
+    assert difference.max() <= 1  # Pillow rounds between its two passes
+    assert (difference == 0).mean() > 0.8
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_enlarging_is_that_of_pillow(scale: int) -> None:
+    # Pillow clips between its two passes: no value here overshoots.
+    images = (torch.rand(1, 3, 12, 9, generator=torch.Generator().manual_seed(1)) * 100 + 80).round() / 127.5 - 1
+    theirs = np.asarray(shown(images)[0].resize((9 * scale, 12 * scale), Image.Resampling.BICUBIC)).astype(int)
+    ours = np.asarray(shown(bicubic(images, scale).clamp(-1, 1))[0]).astype(int)
+    assert np.abs(ours - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("quality", [20, 50, 90])
+def test_compression_loses_as_much_as_a_jpeg_file(quality: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    image = F.interpolate(torch.rand(1, 3, 12, 12, generator=rng) * 2 - 1, (48, 48), mode="bicubic").clamp(-1, 1)
+    file = io.BytesIO()
+    shown(image)[0].save(file, "JPEG", quality=quality, subsampling=2)
+    reread = torch.from_numpy(np.asarray(Image.open(file)).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    ours = compress(image, torch.tensor([float(quality)]))
+    loss, between = (reread - image).square().mean(), (ours - reread).square().mean()
+    assert (ours - image).square().mean() == pytest.approx(float(loss), rel=0.35)
+    assert between < 0.6 * loss  # it loses the same things, up to how the colours are enlarged again
+
+
+def test_realistic_inputs_are_worse_differ_from_sample_to_sample_and_follow_the_generator_of_numbers() -> None:
+    images = Photographs(size=(64, 64)).images[:8]
+    seeds = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
+    first, again, other = (degrade_realistically(images, 4, rng) for rng in seeds)
+    assert first.shape == (8, 3, 16, 16) and torch.equal(first, again) and not torch.equal(first, other)
+    assert first.abs().max() <= 1
+    errors = (first - shrink(images, 4)).square().mean((1, 2, 3))
+    assert errors.min() > 1e-5 and errors.max() > 3 * errors.min()
+    one = degrade_realistically(images[:1].expand(8, -1, -1, -1), 4, seeds[0])
+    assert len({each.sum().item() for each in one}) == 8
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(each.numel() for each in network.parameters())
+
+
+def test_the_published_sizes_of_the_generators() -> None:
+    with torch.device("meta"):
+        assert parameters(SRResNet(3, (3, 96, 96), 4)) == 1_547_350  # 1.5 M in the paper's comparison
+        assert parameters(RRDBNet(3, (3, 128, 128), 4)) == 16_697_987
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("network", [SRResNet, RRDBNet])
+def test_an_enlarging_network_with_a_bicubic_base_starts_there(network: type[nn.Module], scale: int) -> None:
+    made = network(3, (3, 24, 24), scale, width=4, blocks=1, base="bicubic")
+    source = torch.rand(1, 3, 5, 7)
+    assert torch.equal(made(source), bicubic(source, scale)) and made(source).shape == (1, 3, 5 * scale, 7 * scale)
+    bare = network(3, (3, 24, 24), scale, width=4, blocks=1)
+    assert bare(source).shape == (1, 3, 5 * scale, 7 * scale)
+
+
+def test_the_direct_way_up_has_the_same_size() -> None:
+    assert SRResNet(1, (1, 24, 24), 3, width=4, blocks=1, direct=True)(torch.rand(2, 1, 4, 5)).shape == (2, 1, 12, 15)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (30, 45)])
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_the_discriminator_of_a_size_judges_that_size(size: tuple[int, int], kernel: int) -> None:
+    network = VggDiscriminator(3, (3, *size), width=4, levels=3, kernel=kernel, hidden=8)
+    logits, [maps] = network.look(torch.rand(2, 3, *size), torch.rand(2, 3, *size))
+    assert logits.shape == (2, 1) and len(maps) == 6
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_turn_of_every_recipe_moves_its_player_and_no_other(name: str, photographs: Batch) -> None:
+    keys = ("loss.pretrain_steps=0",) if "gan" in name else ()
+    game = build(name, *keys).train()
+    for turn in game.turns(0):
+        game.zero_grad()
+        losses = game.loss(turn, photographs, 0)
+        assert all(each.isfinite() for each in losses.values())
+        own = game.players()[turn.player]
+        losses.total.backward(inputs=[each for each in own.parameters() if each.requires_grad])
+        assert any(each.grad is not None and each.grad.abs().sum() > 0 for each in own.parameters())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_published_settings_build(name: str) -> None:
+    recipe = load_recipe(name)
+    size = recipe.data["size"]
+    spec = DataSpec((3, size, size), (), 100, {"paired": False, "input": None})
+    domain = open_domain("translation")
+    resolved = recipe.override([], **domain.games[recipe.game].resolve(recipe))
+    with torch.device("meta"):
+        game: Game = domain.games[recipe.game].from_recipe(resolved, spec)
+    assert parameters(game.players()["generator"]) > 1_000_000
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_inputs_are_made_once_a_batch_and_those_that_are_given_are_taken(name: str, photographs: Batch) -> None:
+    game = build(name)
+    made = game.source_of(photographs)
+    assert game.source_of(photographs) is made and made.shape[1] == game.input_channels and not made.requires_grad
+    given = torch.zeros(1, *made.shape[1:])
+    assert game.source_of(Batch(source=given)) is given
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_any_size_is_restored_from_data_or_from_inputs_alone(name: str) -> None:
+    game = build(name).eval()
+    images = Photographs(size=(37, 43)).images[:2]
+    with torch.no_grad():
+        made = game.translate(Batch(data=images), rng=torch.Generator().manual_seed(0))
+        again = game.translate(Batch(source=made["source"]))
+    assert made["data"].shape == made["real"].shape and made["input"].dtype == torch.uint8
+    assert made["data"].abs().max() <= 1 and torch.equal(made["data"], again["data"]) and "real" not in again
+    assert torch.equal(made["real"], cut_to_multiple(images, game.scale))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_data_that_has_inputs_is_refused(name: str) -> None:
+    data = Photographs()
+    data.spec.extra["input"] = {"kind": "image", "channels": 3}
+    with pytest.raises(UserError, match=r"data\.layout=single"):
+        build(name, data=data)
+
+
+def test_a_size_that_is_no_multiple_of_the_scale_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.scale=4"):
+        build("srresnet", data=Photographs(size=(32, 34)))
+
+
+def test_a_generator_that_does_not_enlarge_is_refused() -> None:
+    with pytest.raises(UserError, match="does not enlarge"):
+        build("srresnet", "model.generator={name: unet}")
+
+
+def test_pretraining_minimises_the_one_difference_that_it_names(photographs: Batch) -> None:
+    game = build("srgan", "loss.pretrain_with=l2", "loss.pretrain_steps=5").train()
+    [turn] = game.turns(4)
+    losses = game.loss(turn, photographs, 4)
+    enlarged = bicubic(shrink(photographs["data"], 4), 4)
+    assert losses.keys() == {"l2"}
+    assert losses["l2"].item() == pytest.approx(F.mse_loss(enlarged, photographs["data"]).item(), rel=1e-5)
+    assert [turn.player for turn in game.turns(5)] == ["discriminator", "generator"]
+    assert {"adversarial", "l1"} <= game.loss(game.turns(5)[1], photographs, 5).keys()
+
+
+def test_outputs_go_from_the_pretrained_weights_to_the_final_ones(photographs: Batch) -> None:
+    game = build("esrgan", "loss.pretrain_steps=1").eval()
+    source = game.source_of(photographs)
+    with torch.no_grad():
+        for value in game.generator.parameters():
+            value.add_(0.05 * torch.randn(value.shape, generator=torch.Generator().manual_seed(value.numel())))
+        first = game.make(source)
+        game.after_turn(Turn("generator"), 0)
+        for value in game.generator.parameters():
+            value.mul_(1.2)
+        last = game.make(source)
+        game.interpolation = 0.0
+        assert torch.allclose(game.make(source), first, atol=1e-6) and not torch.allclose(first, last)
+        game.interpolation = 0.25
+        between = interpolated(game.pretrained, game.generator, 0.25)
+        assert torch.allclose(
+            between["head.weight"], 0.75 * game.pretrained.head.weight + 0.25 * game.generator.head.weight
+        )
+        assert not torch.allclose(game.make(source), first)
+
+
+@pytest.mark.parametrize("kind", ["free", "rectangle", "centre"])
+@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
+def test_masks_are_holes_of_some_size_and_not_of_all(kind: str, size: tuple[int, int]) -> None:
+    masks = draw_masks({kind: 1.0}, 64, size, CPU, torch.Generator().manual_seed(0))
+    assert masks.shape == (64, 1, *size) and set(masks.unique().tolist()) == {0.0, 1.0}
+    shares = masks.mean((1, 2, 3))
+    assert shares.min() > 0 and shares.max() < 0.8
+    assert kind == "centre" or len({each.sum().item() for each in masks}) > 10
+
+
+def test_a_centre_mask_is_the_middle_half() -> None:
+    mask = draw_masks({"centre": 1.0}, 1, (8, 12), CPU)[0, 0]
+    assert mask.sum() == 4 * 6 and mask[2:6, 3:9].all()
+
+
+def test_a_stroke_is_connected_and_as_wide_at_every_resolution() -> None:
+    small, large = (strokes(16, (side, side), CPU, torch.Generator().manual_seed(3)) for side in (32, 128))
+    assert torch.allclose(small.mean((1, 2, 3)), large.mean((1, 2, 3)), atol=0.05)
+    assert (
+        torch.allclose(F.avg_pool2d(large, 4), small, atol=1.0) and (F.avg_pool2d(large, 4) - small).abs().mean() < 0.1
+    )
+
+
+def test_rectangles_lie_inside() -> None:
+    masks = rectangles(200, (16, 16), CPU, torch.Generator().manual_seed(0))
+    sides = masks[:, 0].amax(1).sum(1)
+    assert sides.min() >= 4 and sides.max() <= 8
+    assert torch.equal(masks.sum((1, 2, 3)), sides * masks[:, 0].amax(2).sum(1))
+
+
+def test_kinds_of_masks_come_as_often_as_they_should() -> None:
+    centre = draw_masks({"centre": 1.0}, 1, (16, 16), CPU)
+    masks = draw_masks({"free": 1.0, "centre": 3.0}, 400, (16, 16), CPU, torch.Generator().manual_seed(0))
+    assert (masks == centre).all(dim=(1, 2, 3)).float().mean() == pytest.approx(0.75, abs=0.07)
+
+
+@pytest.mark.parametrize("masks", ["{round: 1}", "{free: 0}", "{free: -1}"])
+def test_masks_that_cannot_be_are_refused(masks: str) -> None:
+    with pytest.raises(UserError, match=r"model\.masks"):
+        build("inpaint", f"model.masks={masks}".replace("{free", "{centre: 0, free"))
+
+
+def test_what_is_known_is_kept_bit_for_bit(photographs: Batch) -> None:
+    game = build("inpaint").eval()
+    mask = draw_masks({"free": 1.0}, 4, (32, 32), CPU, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made = game.translate(Batch(data=photographs["data"], mask=mask))
+    assert torch.equal(made["source"], with_holes(photographs["data"], mask))
+    known = (mask == 0).expand(-1, 3, -1, -1)
+    assert torch.equal(made["data"][known], photographs["data"][known])
+    assert not torch.equal(made["data"][~known], photographs["data"][~known])
+    assert (made["input"][(mask == 1).expand(-1, 3, -1, -1)] == 255).all()
+
+
+def test_what_lies_in_the_hole_does_not_reach_the_generator(photographs: Batch) -> None:
+    game = build("inpaint").eval()
+    mask = draw_masks({"centre": 1.0}, 4, (32, 32), CPU)
+    other = torch.where(mask == 1, torch.zeros(()), photographs["data"])
+    with torch.no_grad():
+        made, same = (game.translate(Batch(data=each, mask=mask))["data"] for each in (photographs["data"], other))
+    assert torch.equal(made, same)
+
+
+def test_inputs_without_a_mask_are_refused(photographs: Batch) -> None:
+    with pytest.raises(UserError, match="mask"):
+        build("inpaint").eval().translate(Batch(source=photographs["data"]))
+
+
+def test_losses_of_inpainting_by_their_formulas(photographs: Batch) -> None:
+    game = build(
+        "inpaint", "loss.hole=2", "loss.known=3", "loss.variation=5", "loss.l2=7", "loss.adversarial=0"
+    ).train()
+    losses = game.loss(Turn("generator"), photographs, 0)
+    source, real = game.source_of(photographs), photographs["data"]
+    mask = source[:, -1:].bool().expand(-1, 3, -1, -1)
+    painted = game.generator(source)
+    difference = (painted - real).abs()
+    assert losses["hole"].item() == pytest.approx(2 * difference[mask].mean().item(), rel=1e-5)
+    assert losses["known"].item() == pytest.approx(3 * difference[~mask].mean().item(), rel=1e-5)
+    whole = finished(source, painted)
+    assert losses["l2"].item() == pytest.approx(7 * F.mse_loss(whole, real).item(), rel=1e-5)
+    assert losses["variation"].item() == pytest.approx(5 * total_variation(whole, source[:, -1:]).item(), rel=1e-5)
+
+
+def test_the_variation_of_a_hole_looks_at_it_and_a_pixel_around() -> None:
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 3:5, 3:5] = 1
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    assert total_variation(ramp, mask) == pytest.approx(1.0)
+    outside = ramp.clone()
+    outside[..., 0, 0] = 99
+    assert total_variation(outside, mask) == pytest.approx(1.0)
+    assert mean_within(torch.zeros(1, 1, 2, 2), torch.ones(1, 3, 2, 2)) == 0
+
+
+def test_a_partial_convolution_by_its_formula() -> None:
+    torch.manual_seed(0)
+    block = PartialBlock(2, 3, 3, 1, "none", nn.Identity())
+    x, known = torch.randn(1, 2, 6, 6), torch.ones(1, 2, 6, 6)
+    known[..., :4, :4] = 0
+    y, seen = block(x, known)
+    weight, bias = block.convolution.weight, block.convolution.bias
+    # A window with a corner cut out: five of nine places are known.
+    window, mask = x[0, :, 3:6, 3:6], known[0, :, 3:6, 3:6]
+    expected = (weight * (window * mask)).sum((1, 2, 3)) * 18 / mask.sum() + bias
+    assert torch.allclose(y[0, :, 4, 4], expected, atol=1e-5)
+    assert (y[0, :, 1, 1] == 0).all() and (seen[0, :, 1, 1] == 0).all() and (seen[0, :, 3, 3] == 1).all()
+
+
+def test_partial_convolutions_of_all_that_is_known_are_plain_ones() -> None:
+    torch.manual_seed(0)
+    block = PartialBlock(2, 3, 3, 2, "none", nn.Identity())
+    x = torch.randn(2, 2, 8, 8)
+    y, _ = block(x, torch.ones_like(x))
+    assert torch.allclose(y[..., 1:-1, 1:-1], block.convolution(x)[..., 1:-1, 1:-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["partial", "gated", "context"])
+@pytest.mark.parametrize("judge", ["feature_patch", "global_local"])
+def test_every_pair_of_networks_of_inpainting_plays(name: str, judge: str, photographs: Batch) -> None:
+    extra = ", features: 8" if judge == "global_local" else ""
+    stages = ", coarse: true" if name == "gated" else ""
+    game = build(
+        "inpaint", f"model.generator={{name: {name}, width: 2{stages}}}", f"model.discriminator={{name: {judge}, width: 2, depth: 3{extra}}}",
+        "loss.coarse=1",
+    ).train()  # fmt: skip
+    parts: dict[str, Tensor] = {}
+    for turn in game.turns(0):
+        losses = game.loss(turn, photographs, 0)
+        losses.total.backward(inputs=[*game.players()[turn.player].parameters()])
+        parts |= losses
+    assert all(each.isfinite() for each in parts.values()) and ("coarse" in parts) == (name == "gated")
+
+
+def test_a_context_encoder_says_which_size_it_paints() -> None:
+    network = ContextEncoder(4, (3, 32, 32), width=2)
+    with pytest.raises(UserError, match="32×32 pixels alone"):
+        network(torch.zeros(1, 4, 64, 32))
+
+
+def test_a_context_encoder_sees_every_place_from_every_place() -> None:
+    torch.manual_seed(0)
+    network = ContextEncoder(4, (3, 32, 32), width=4).eval()
+    source = torch.rand(1, 4, 32, 32, requires_grad=True)
+    network(source)[0, 0, 31, 31].backward()
+    assert source.grad is not None and source.grad[0, 0, :4, :4].abs().sum() > 0
+
+
+@pytest.mark.parametrize("network", [PartialUNet, GatedNetwork])
+def test_fillers_take_multiples_of_their_stride(network: type[nn.Module]) -> None:
+    made = network(4, (3, 32, 32), width=2).eval()
+    sides = (made.stride * 2, made.stride * 3)
+    assert made(torch.rand(1, 4, *sides)).shape == (1, 3, *sides)
+
+
+def test_a_window_is_cut_around_the_hole_and_inside_the_image() -> None:
+    images = torch.arange(64.0).view(1, 1, 8, 8).repeat(2, 1, 1, 1)
+    masks = torch.zeros(2, 1, 8, 8)
+    masks[0, 0, 3:5, 2:4] = 1
+    masks[1, 0, 7, 7] = 1
+    parts = windows(images, masks, (4, 4))
+    assert torch.equal(parts[0], images[0, :, 2:6, 1:5]) and torch.equal(parts[1], images[1, :, 4:, 4:])
+
+
+def test_discriminators_of_holes_judge_as_they_should() -> None:
+    samples, mask = torch.rand(2, 3, 32, 32), torch.ones(2, 1, 32, 32)
+    assert FeaturePatchDiscriminator(1, (3, 32, 32), width=4, depth=3)(samples, mask).shape == (2, 16, 4, 4)
+    assert GlobalLocalDiscriminator(1, (3, 32, 32), width=4, features=8)(samples, mask).shape == (2, 1)
+
+
+def test_lab_is_that_of_kornia_and_back_again() -> None:
+    kornia = pytest.importorskip("kornia")
+    rgb = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    rgb[0, :, 0] = 0.02  # the straight part of both curves
+    ours = lab_of(rgb * 2 - 1)
+    assert torch.allclose(ours, kornia.color.rgb_to_lab(rgb), atol=0.02)
+    assert torch.allclose((rgb_of(ours) + 1) / 2, rgb, atol=1e-4)
+    white, black = (lab_of(torch.full((1, 3, 1, 1), value)).flatten() for value in (1.0, -1.0))
+    assert torch.allclose(white, torch.tensor([100.0, 0, 0]), atol=0.02) and torch.allclose(
+        black, torch.zeros(3), atol=0.02
+    )
+
+
+def test_lab_can_be_differentiated_everywhere() -> None:
+    values = torch.tensor([-1.2, -1.0, -0.999, -0.9, 0.0, 1.0, 1.2])
+    rgb = torch.stack(torch.meshgrid(values, values, values, indexing="ij")).view(1, 3, 1, -1).requires_grad_()
+    rgb_of(lab_of(rgb) + 1).sum().backward()
+    assert rgb.grad is not None and rgb.grad.isfinite().all() and rgb.grad.abs().max() < 1e3
+
+
+def test_a_grey_image_has_the_lightness_of_the_coloured_one() -> None:
+    rgb = Photographs().images
+    grey = grey_of(rgb)
+    assert torch.allclose(lab_of(grey.expand(-1, 3, -1, -1))[:, 0], lab_of(rgb)[:, 0], atol=0.02)
+
+
+def test_colours_keep_the_lightness_within_the_gamut() -> None:
+    game = build("colorize").eval()
+    batch = Photographs().batch(torch.arange(4))
+    with torch.no_grad():
+        made = game.translate(batch)
+        raw = game.draw(batch)
+    inside = (raw.abs() <= 1).all(dim=1)
+    assert inside.float().mean() > 0.2 and made["source"].shape[1] == 1
+    difference = (lab_of(made["data"])[:, 0] - lab_of(batch["data"])[:, 0]).abs()
+    assert difference[inside].max() < 0.05
+
+
+def test_the_loss_of_colours_by_its_formula(photographs: Batch) -> None:
+    game = build("colorize", "loss.chroma=3", "loss.adversarial=0").train()
+    made = game.generator(game.source_of(photographs))
+    losses = game.loss(Turn("generator"), photographs, 0)
+    expected = 3 * (made - lab_of(photographs["data"])[:, 1:] / 110).abs().mean()
+    assert losses["chroma"].item() == pytest.approx(expected.item(), rel=0.2)  # batch norm has seen the batch once more
+    assert losses["chroma"].grad_fn is not None
+
+
+def test_grey_data_teaches_no_colour() -> None:
+    with pytest.raises(UserError, match=r"data\.channels=3"):
+        build("colorize", data=Photographs(channels=1))
+
+
+@pytest.mark.parametrize("name", ["esrgan", "inpaint"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(name: str, tmp_path: Path) -> None:
+    keys = ("train.steps=4", "train.checkpoint_every=2", "train.keep=9", "loss.pretrain_steps=2", "data.size=32")
+    recipe = tiny(name, *keys)
+
+    def trainer(folder: str) -> Trainer:
+        seed_everything(0)
+        data = Photographs()
+        game = open_domain("translation").build_game(recipe, data.spec)
+        run = Run.create(tmp_path / folder, recipe, data.spec, "photographs")
+        return Trainer(game, data, recipe, Engine(device="cpu"), run, say=lambda text: None)
+
+    whole = trainer("whole")
+    whole.train()
+    resumed = trainer("resumed")
+    resumed.load(next(each for each in list_checkpoints(whole.run.checkpoints) if each.step == 2))
+    resumed.train()
+    for key, value in whole.game.state_dict().items():
+        assert torch.equal(value, resumed.game.state_dict()[key]), key
