@@ -212,9 +212,19 @@ def generate(
     return trained.domain.save(samples, trained.game.conditions, target, chosen)
 
 
-def check_data(source: str, *, domain: str = "image", progress: Callable[[int, int], None] | None = None) -> Any:
-    """A report of what is wrong with a data set; `.plain()` is JSON-ready."""
-    return open_domain(domain).check(source, progress)
+def check_data(
+    source: str,
+    *,
+    domain: str = "image",
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Any:
+    """A report of what is wrong with a data set; `.plain()` is JSON-ready.
+
+    options: of translations, keys of the recipe's `data` section and `against`, other data that must not be among these.
+    Raises UserError.
+    """
+    return open_domain(domain).check(source, progress, **options)
 
 
 def prepare_data(

@@ -280,6 +280,17 @@ def _read(reference: str, seen: tuple[str, ...]) -> dict[str, Any]:
     return values | ({"name": path.stem} if parent and values["name"] == str(parent) else {})
 
 
+def assigned(assignments: Iterable[str], section: str) -> dict[str, Any]:
+    """The keys of one section that `KEY=VALUE` assignments give. Raises UserError for those of another."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        values = merge(values, _assignment(assignment))
+    if strange := [key for key in values if key != section]:
+        raise UserError(f"--set {strange[0]}: only keys of `{section}` mean something here, e.g. {section}.size=256")
+    found: dict[str, Any] = values.get(section, {})
+    return found
+
+
 def _assignment(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():

@@ -83,7 +83,9 @@ def play(
     # What names no measure or no space must not end a long training.
     metric = recipe.evaluate.metric
     measures = with_own(domain.measures, [metric] if metric else [])
-    measure = None if metric is None else training_measure(measures, metric)
+    measure = None if metric is None else measure_of(measures, metric)
+    translates = domain.game_class(recipe).translate is not Game.translate
+    in_pairs = measure is not None and require_partners(measures[measure], str(metric), translates)
     with engine.main_first(), _reading(quiet or not engine.main) as reading:
         data = domain.open_data(recipe.data, reading)
     for name, reason in data.broken[:10]:
@@ -98,6 +100,8 @@ def play(
         engine.use(tune(rehearsal, recipe, engine, remember=default_folder() / "settings"))
     seed_everything(recipe.train.seed)
     game = domain.build_game(recipe, data.spec)
+    if in_pairs:
+        require_known_partners(str(metric), game, data)
     if weights:
         _take_weights(game, weights, say)
     if run and not resume_from:
@@ -161,12 +165,25 @@ def _rows(game: Game, recipe: Recipe) -> Sequence[str]:
     return game.labels.sheet(recipe.train.sample_count)[2] if game.labels else ()
 
 
-def training_measure(measures: Mapping[str, Measure], figure: str) -> str:
-    """The measure that gives a figure, if a training can name its best checkpoint by it. Raises UserError."""
-    name = measure_of(measures, figure)
-    if "pairs" in measures[name].needs:
+def require_partners(measure: Measure, figure: str, translates: bool) -> bool:
+    """Whether a figure compares pairs, which only a game that translates can have. Raises UserError."""
+    pairs = "pairs" in measure.needs
+    if pairs and not translates:
         raise UserError(f"evaluate.metric={figure} compares pairs, and a game's samples have no partners in the data")
-    return name
+    return pairs
+
+
+def require_known_partners(figure: str, game: Game, data: Dataset) -> None:
+    """Raise UserError where nobody knows what should become of an input."""
+    # Looked at, and not asked: it may hang on the game, the data, or both.
+    with torch.random.fork_rng([]), torch.no_grad():
+        given = data.batch(torch.zeros(1, dtype=torch.int64), augment=False)
+        known = "real" in game.eval().translate(given, rng=torch.Generator(game.device).manual_seed(0))
+    game.train()
+    if not known:
+        raise UserError(
+            f"evaluate.metric={figure} compares pairs, and nothing of the data is known to be an input's output"
+        )
 
 
 def _meter(
@@ -176,7 +193,7 @@ def _meter(
         features = domain.open_features(recipe.evaluate.features or domain.spaces[0], data, progress)
     meter = Meter(features, measures, real, seed=recipe.train.seed)
     measure = measures[measure_of(measures, str(recipe.evaluate.metric))]
-    if missing := [need for need in measure.needs if need not in meter.real]:
+    if missing := [need for need in measure.needs if need not in meter.real and need != "pairs"]:
         raise UserError(
             f"evaluate.metric={recipe.evaluate.metric} needs {' and '.join(missing)}, which {features.name} does not give here"
         )

@@ -13,14 +13,30 @@ from sparring.terminal import print_json, show_findings, tell
 
 def check(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, an archive, an array file, hf:NAME, …")],
+    domain: Annotated[
+        str, typer.Option(help="image, vector, or translation: partners, sizes, maps, masks, leaks.")
+    ] = "image",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="Of translations: data whose outputs must not be among these, a test set say."
+        ),
+    ] = None,
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of translations: a key of the recipe's data section.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find what is wrong with a data set: broken files, duplicates, blanks, outliers, wrong labels."""
     from sparring import api
+    from sparring.recipe import assigned
     from sparring.training.progress import reading_bar
 
+    options = assigned(set or [], "data")
+    if against is not None:
+        options["against"] = against
     with reading_bar("checking") as progress:
-        report = api.check_data(source, progress=progress)
+        report = api.check_data(source, domain=domain, progress=progress, **options)
     if json:
         print_json(report.plain())
     else:

@@ -49,6 +49,13 @@ def evaluate(
         Path | None, typer.Option(metavar="FOLDER", help="For figures.json and pictures. Default: RUN/evaluation.")
     ] = None,
     domain: Annotated[str, typer.Option(help="What kind of data FOLDER or FILE holds; a run knows.")] = "image",
+    direction: Annotated[
+        str | None,
+        typer.Option(metavar="a2b|b2a", help="Of a run of two directions: the one to measure. Default: a2b."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Of a run that turns images into other classes: the class to measure.")
+    ] = None,
     device: DeviceOption = Device.AUTO,
     trust: Trust = False,
     json: Json = False,
@@ -59,7 +66,8 @@ def evaluate(
     with phases() as progress:
         result = api.evaluate(
             subject, data=data, metrics=metrics, features=features, count=count, checkpoint=checkpoint, budget=budget, seed=seed,
-            size=pair(size), out=out, domain=domain, device=device.value, trust=trust, progress=progress,
+            size=pair(size), out=out, domain=domain, label=direction or label, device=device.value, trust=trust,
+            progress=progress,
         )  # fmt: skip
     if json:
         print_json(result.plain())

@@ -103,7 +103,7 @@ def check_images(
         findings += odd_sizes(scan, names)
     if "modes" in wanted:
         findings += odd_modes(scan, names)
-    findings.sort(key=lambda finding: KINDS.index(finding.kind))
+    findings.sort(key=lambda finding: finding.order)
     summary = summarise(scan, labels)
     if source.vectors is not None:
         summary["label_kind"] = source.vectors.kind

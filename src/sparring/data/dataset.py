@@ -44,6 +44,18 @@ class Local(Protocol):
         ...
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """Data that keeps other data beside it, which no game learns from: what sheets show and figures are measured on."""
+
+    held_out: Dataset | None
+
+
+def watched(data: Dataset) -> Dataset:
+    """What a training is watched on: held-out data where there are some, otherwise the training data themselves."""
+    return data.held_out if isinstance(data, Watched) and data.held_out is not None else data
+
+
 def order_of(data: Dataset, batch_size: int, seed: int) -> Order | None:
     """The data's own order, or None where any will do."""
     return data.order(batch_size, seed) if isinstance(data, Local) else None

@@ -71,7 +71,7 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
         return np.ascontiguousarray(_pixels(_upright(image)))
 
 
-def decode_indices(data: bytes, name: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_indices(data: bytes, name: str) -> NDArray[Any]:
     """Decode a map of whole numbers, (H, W, 1), uint8 or, where a value needs it, uint16: nothing is scaled.
 
     They are the indices of a palette, the values of a grey image of up to 16 bits, or those of a colour image whose

@@ -150,8 +150,18 @@ class Domain(ABC):
         """Samples and data from files, in one common form: (samples, data). Raises UserError."""
 
     @abstractmethod
-    def check(self, source: str, progress: Progress | None = None) -> Any:
-        """A report of what is wrong with a data set, with `plain()` for JSON. Raises UserError."""
+    def check(self, source: str, progress: Progress | None = None, **options: Any) -> Any:
+        """A report of what is wrong with a data set, with `plain()` for JSON. Raises UserError.
+
+        options: what this kind of data wants to know of it: for most, nothing.
+        """
+
+    def refuse(self, options: Mapping[str, Any]) -> None:
+        """Raise UserError for options of a check that this kind of data has not."""
+        if options:
+            raise UserError(
+                f"{next(iter(options))} means nothing in a check of {self.name} data: leave it out, or say --domain"
+            )
 
     @abstractmethod
     def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:

@@ -16,17 +16,36 @@ from sparring.data.dataset import Dataset
 from sparring.domains import Domain, open_domain
 from sparring.errors import UserError
 from sparring.files import write_json
-from sparring.measuring.sides import BATCH, Side, describe, from_dataset, from_trained, from_translated, pace
+from sparring.measuring.sides import (
+    BATCH,
+    Side,
+    Turned,
+    describe,
+    from_dataset,
+    from_trained,
+    from_translated,
+    labels_of,
+    pace,
+)
 from sparring.metrics.figure import Features, Figure
 from sparring.metrics.memorisation import suspects
 from sparring.metrics.meter import Meter, choose_measures, with_own
 from sparring.metrics.weights import Unavailable
 from sparring.run import Run
-from sparring.trained import Trained, load
+from sparring.trained import Label, Trained, load
 
 COUNT = 10_000  # samples of each side, unless the user says otherwise
 SAMPLING_SHARE = 0.5  # of the time budget that drawing and describing samples may take
 SUSPECTS = 8
+SMALL = {
+    "features",
+    "logits",
+    "class_logits",
+    "label",
+    "pairs",
+    "generator",
+}  # what measures need beside samples themselves
+BACKWARDS = "b2a"  # what games of two directions call the one from the data's outputs to its inputs
 LARGE = 10**8  # numbers of both sides together, from which a measure is tried on a part first
 
 Progress = Callable[[str, int, int], None]
@@ -85,6 +104,7 @@ def evaluate(
     size: tuple[int, int] | None = None,
     out: str | Path | None = None,
     domain: str = "image",
+    label: Label = None,
     device: str = "auto",
     trust: bool = False,
     progress: Progress | None = None,
@@ -97,7 +117,8 @@ def evaluate(
     features: the space to measure in; `auto` takes the best at hand.
     count: samples of each side, at most; None: 10,000, or as many as both sides have.
     budget: minutes that it may take; samples get fewer and figures are left out to keep it, and the notes say so.
-    size: (H, W) to read files of samples at. out: a folder for pictures and figures.json; None: in the run's folder.
+    size: (H, W) to read files of samples at. label: of a run that translates: what all inputs are to become, a direction
+    (`b2a`) or a class, whose samples the data then are. out: a folder for pictures and figures.json; None: in the run's folder.
     Raises UserError.
     """
     if budget <= 0:
@@ -106,10 +127,12 @@ def evaluate(
     tick = progress or (lambda what, done, total: None)
     run = Run(Path(subject)) if (Path(subject) / "recipe.yaml").is_file() else None
     if run:
-        match = _match_run(run, data, checkpoint, seed, device, trust, tick)
+        match = _match_run(run, data, checkpoint, seed, label, device, trust, tick)
         if out is None:
             out = run.folder / "evaluation"
     else:
+        if label is not None:
+            raise UserError(f"{subject} is no run: only what a run makes of its inputs can be asked for by --label")
         match = _match_files(str(subject), data, open_domain(domain), size, seed, tick)
     own = metrics.split(",") if isinstance(metrics, str) else metrics or []
     measures = with_own(match.domain.measures, own)
@@ -122,8 +145,10 @@ def evaluate(
     result = EvaluateResult(str(subject), str(data or match.reference), match.checkpoint, space.name, {}, 0.0)
     n_real, n_fake = _counts(match, count)
     n_real, n_fake = _affordable(match, space, n_real, n_fake, clock, result.notes)
-    real = describe(match.real, space, n_real, lambda done, total: tick("real samples", done, total))
-    fake = describe(match.fake, space, n_fake, lambda done, total: tick("samples", done, total))
+    kept = {"data"}.union(*(measures[name].needs for name in chosen)) - SMALL
+    kept_of_fake = kept.union(*(measures[name].needs_fake for name in chosen))
+    real = describe(match.real, space, n_real, lambda done, total: tick("real samples", done, total), keep=kept)
+    fake = describe(match.fake, space, n_fake, lambda done, total: tick("samples", done, total), keep=kept_of_fake)
     _require_finite(fake, str(subject))
     facts = {"reference": _reference(match, n_real, seed), **match.facts}
     meter = Meter(space, measures, real, seed=seed, facts=facts)
@@ -175,23 +200,66 @@ class _Clock:
 
 
 def _match_run(
-    run: Run, data: str | None, checkpoint: str | int, seed: int, device: str, trust: bool, tick: Progress
+    run: Run,
+    data: str | None,
+    checkpoint: str | int,
+    seed: int,
+    label: Label,
+    device: str,
+    trust: bool,
+    tick: Progress,
 ) -> _Match:
     trained = load(run.folder, checkpoint=checkpoint, device=device, trust=trust)
     source = data or str(trained.recipe.data["source"])
     reference = trained.domain.open_reference(
         source, trained.recipe.data, trained.spec, lambda done, total: tick("reading the data", done, total)
     )
-    translated = trained.game.translates
-    fake = (
-        from_translated(trained, reference, seed=seed)
-        if translated
-        else from_trained(trained, seed=seed, classes=reference.spec.classes)
+    if trained.game.translates:
+        return _match_translated(trained, reference, source, label, seed)
+    if label is not None:
+        raise UserError(
+            f"recipe {trained.recipe.name!r} makes its samples from noise, and they are measured as it draws them: leave out --label"
+        )
+    return _Match(
+        trained.domain,
+        from_trained(trained, seed=seed, classes=reference.spec.classes),
+        from_dataset(reference, seed=seed, cache=default_folder() / "described"),
+        reference,
+        source,
+        trained.step,
+        trained,
     )
-    real = from_dataset(reference, seed=seed, cache=default_folder() / "described")
-    match = _Match(trained.domain, fake, real, reference, source, trained.step, trained)
-    if translated and reference.spec.extra.get("paired", True):
-        match.facts["pairs"] = len(reference)
+
+
+def _match_translated(trained: Trained, data: Dataset, source: str, label: Label, seed: int) -> _Match:
+    """What a game makes of the inputs of `data`, and what there is where it goes."""
+    asked = trained.condition(label)
+    name = "" if asked is None or asked.ndim else trained.game.conditions[int(asked)]
+    reference, inputs, outputs = data, None, None
+    if name == BACKWARDS:
+        reference = Turned(data)
+    elif name in data.spec.classes:
+        # All others are to become like those that there are.
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        there = torch.tensor([data.spec.classes[number] == name for number in labels_of(data)])[order]
+        inputs, outputs = order[~there], order[there]
+        if not len(inputs) or not len(outputs):
+            raise UserError(
+                f"{source}: --label {name} compares images of other classes with those of it, and it has not both"
+            )
+    match = _Match(
+        trained.domain,
+        from_translated(trained, data, seed=seed, label=label, order=inputs, turned=name == BACKWARDS),
+        from_dataset(reference, seed=seed, order=outputs, cache=default_folder() / "described"),
+        reference,
+        source,
+        trained.step,
+        trained,
+    )
+    if "real" in next(match.fake.batches(1)):  # the game knows what should have become of an input
+        match.facts["pairs"] = match.fake.count
+    if name:
+        match.facts["label"] = name
     return match
 
 
@@ -301,7 +369,7 @@ def _reference(match: _Match, count: int, seed: int) -> str:
 
 
 class UnfitError(UserError):
-    """A generator that has not what a measure looks at."""
+    """A generator that has not what a measure looks at, or samples that it cannot be taken of."""
 
 
 def _measured(
@@ -310,7 +378,10 @@ def _measured(
     """The figures of a measure. Raises UnfitError."""
     probe = meter.measures[name].probe
     if probe is None:
-        return meter.figures(fake, name, seconds=seconds, wanted=wanted)
+        try:
+            return meter.figures(fake, name, seconds=seconds, wanted=wanted)
+        except ValueError as error:  # too few samples, or of a kind that the measure does not know
+            raise UnfitError(f"{name}: {error}") from error
     assert match.trained is not None
     try:
         with torch.no_grad():
@@ -332,8 +403,9 @@ def _possible(
         able += [name for name in chosen if meter.measures[name].probe]
     missing = [name for name in chosen if name not in able]
     if missing and explicit:
-        there = (meter.real.keys() & fake.keys()) | ({"pairs"} if paired else set())
-        needs = [NEEDS.get(need, need) for need in meter.measures[missing[0]].needs if need not in there]
+        lacking = meter.lacking(meter.measures[missing[0]], fake, paired=paired)
+        words = NEEDS if match.trained is None else {**NEEDS, **NEEDS_OF_RUN}
+        needs = [words.get(need, need) for need in lacking]
         raise UserError(f"{missing[0]} needs {' and '.join(needs)}: leave it out, or choose other --features or data")
     return [name for name in chosen if name in able]
 
@@ -344,7 +416,10 @@ NEEDS = {
     "label": "labels on both sides, with the same names",
     "pairs": "samples and data in files of equal names",
     "generator": "a run, whose generator it looks at",
+    "cycled": "a game that goes there and back",
+    "source": "a game that makes its samples from others",
 }
+NEEDS_OF_RUN = {"pairs": "samples and data in files of equal names, or a run that makes images from others in pairs"}
 
 
 def _write(result: EvaluateResult, match: _Match, meter: Meter, fake: Batch, out: Path, clock: _Clock) -> list[str]:

@@ -45,6 +45,8 @@ class Measure:
         `logits` (N, K), `class_logits` (N, classes of the data), `label` (N,) numbers into the data's classes.
     needs: which of these it cannot do without, on both sides. `data`: the samples themselves, of which a side may hold
         only the first. `pairs`: sides whose n-th samples belong together.
+    needs_fake: what of a sample it cannot do without on the second side alone: what a game that translates leaves there
+        (`source`, `cycled`, …).
     most: take no more samples of a side than this.
     resampled: whose chance the interval is to hold: of `both` sides, of `pairs` together, or of the `fake` alone, where
         the question is about just these real samples.
@@ -58,6 +60,7 @@ class Measure:
     figures: Mapping[str, bool]
     compute: Callable[[Batch, Batch, int], Values]
     needs: tuple[str, ...] = ("features",)
+    needs_fake: tuple[str, ...] = ()
     most: int | None = None
     resampled: Resampled = "both"
     probe: Callable[[Game, int], Probed] | None = None
@@ -94,13 +97,19 @@ class Meter:
 
     def able(self, fake: Batch, *, paired: bool = False) -> list[str]:
         """The measures for which both sides have what they need."""
+        return [name for name, measure in self.measures.items() if not self.lacking(measure, fake, paired=paired)]
+
+    def lacking(self, measure: Measure, fake: Batch, *, paired: bool = False) -> list[str]:
+        """What a measure needs and the sides have not."""
         there = (self.real.keys() & fake.keys()) | ({"pairs"} if paired else set())
-        return [name for name, measure in self.measures.items() if set(measure.needs) <= there]
+        return [need for need in measure.needs if need not in there] + [
+            need for need in measure.needs_fake if need not in fake
+        ]
 
     def values(self, fake: Batch, name: str) -> dict[str, Value]:
         """The figures of one measure, without intervals."""
         measure = self.measures[name]
-        return self._compute(measure, _view(self.real, measure), _view(self.describe(fake), measure))
+        return self._compute(measure, _view(self.real, measure), _view(self.describe(fake), measure, fake=True))
 
     def figures(
         self,
@@ -118,7 +127,7 @@ class Meter:
         wanted: only these of the measure's figures.
         """
         measure = self.measures[name]
-        real, fake = _view(self.real, measure), _view(self.describe(fake), measure)
+        real, fake = _view(self.real, measure), _view(self.describe(fake), measure, fake=True)
         start = time.monotonic()
         values = self._compute(measure, real, fake)
         # A half-sample costs about half of the whole or less. Few steps, so that a machine's mood rarely decides.
@@ -129,16 +138,19 @@ class Meter:
             return {key: value.number for key, value in self._compute(measure, left, right).items()}
 
         numbers = {key: value.number for key, value in values.items()}
-        intervals = half_intervals(
-            compute, numbers, real, fake, resamples=count, seed=self.seed, resampled=measure.resampled
-        )
+        try:
+            intervals = half_intervals(
+                compute, numbers, real, fake, resamples=count, seed=self.seed, resampled=measure.resampled
+            )
+        except ValueError:  # halves of so few samples are too few
+            intervals, count = {}, 0
         chosen = [key for key in values if wanted is None or key in set(wanted)]
         return {
             key: Figure(
                 metric=key,
                 value=values[key].number,
                 features=self.features.name if "features" in measure.needs or "logits" in measure.needs else "samples",
-                real=real.count,
+                real=real.count if measure.needs else 0,
                 fake=fake.count,
                 interval=_clipped(intervals.get(key), measure.within),
                 higher_is_better=measure.figures[key],
@@ -207,12 +219,13 @@ def _clipped(interval: tuple[float, float] | None, within: tuple[float, float]) 
     return interval and (max(interval[0], within[0]), min(interval[1], within[1]))
 
 
-def _view(side: Batch, measure: Measure) -> Batch:
-    """What a measure sees of a side: its first samples, which are in random order already, and `data` only if needed."""
-    with_data = "data" in measure.needs
-    count = len(side["data"] if with_data else side["features"])
+def _view(side: Batch, measure: Measure, *, fake: bool = False) -> Batch:
+    """What a measure sees of a side: its first samples, which are in random order already, and bulky things only if needed."""
+    wanted = {*measure.needs, *(measure.needs_fake if fake else ())}
+    whole = [len(value) for key, value in side.items() if key in wanted and bulky(key, value)]
+    count = min(whole, default=len(side["features"]))
     count = min(count, measure.most or count)
-    return Batch({key: value[:count] for key, value in side.items() if key in measure.needs or not bulky(key, value)})
+    return Batch({key: value[:count] for key, value in side.items() if key in wanted or not bulky(key, value)})
 
 
 def bulky(name: str, value: Tensor) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparring.core.game import Batch, Game
-from sparring.data.dataset import choose
+from sparring.data.dataset import choose, watched
 from sparring.errors import UserError
-from sparring.metrics.meter import Meter
+from sparring.metrics.meter import Meter, bulky
 from sparring.recipe import Recipe
 from sparring.run import Run
 from sparring.training.guard import tolerate_full_disk
@@ -22,7 +24,7 @@ from sparring.training.recorder import Recorder
 from sparring.training.report import write_report
 from sparring.training.trainer import Trainer
 
-TRANSLATED = 8  # samples of a pass: they may be large
+GIVEN, PIXELS = 256, 1 << 19  # samples of the data at a time, and pixels of them: images may be large
 SECONDS_BETWEEN_PAGES = 60.0  # drawing curves takes about half a second
 
 
@@ -52,8 +54,8 @@ class Evaluation(Listener):
         self.began = time.monotonic()
         with trainer.undisturbed():
             if trainer.engine.main:
-                real = first_samples(trainer, self.options.count, self.seed)
-                self.ready = self.meter(Batch({name: value.cpu() for name, value in real.items()}))
+                parts = [_small(part, ("data",)) for part in first_samples(trainer, self.options.count, self.seed)]
+                self.ready = self.meter(joined(parts))
             trainer.engine.barrier()
 
     def after_step(self, trainer: Trainer) -> None:
@@ -70,9 +72,15 @@ class Evaluation(Listener):
                     game,
                     self.options.count,
                     seed=self.seed,
-                    given=lambda count: first_samples(trainer, count, self.seed),
+                    given=first_samples(trainer, self.options.count, self.seed),
+                    keep=("data", *self.ready.measures[self.measure].needs_fake),
                 )
                 if all(bool(torch.isfinite(each).all()) for each in fake.values()):
+                    fake = self.ready.describe(fake)
+                    if lacking := self.ready.lacking(self.ready.measures[self.measure], fake, paired=True):
+                        raise UserError(
+                            f"evaluate.metric={self.options.metric} needs {' and '.join(lacking)}, which the game's samples have not"
+                        )
                     values = self.ready.values(fake, self.measure)
                     figures = {name: value.number for name, value in values.items()}
         metric = str(self.options.metric)
@@ -83,7 +91,7 @@ class Evaluation(Listener):
 
 
 class SampleSheets(Listener):
-    """Draws the same latents every so many steps, so that the eye can follow what becomes of each."""
+    """Draws the same latents (or translates the same inputs) every so many steps, so that the eye can follow each."""
 
     def __init__(self, show: Callable[[Batch, Path], None], recipe: Recipe) -> None:
         self.show = show
@@ -109,7 +117,7 @@ class SampleSheets(Listener):
                 self.count,
                 seed=self.seed,
                 balanced=True,
-                given=lambda count: first_samples(trainer, count, self.seed),
+                given=first_samples(trainer, self.count, self.seed),
             )
         with tolerate_full_disk(trainer.say):
             trainer.run.samples.mkdir(parents=True, exist_ok=True)
@@ -187,9 +195,13 @@ class Recording(Listener):
             write_report(self.run, {**self.summary(), "incidents": self.incidents})
 
 
-def first_samples(trainer: Trainer, count: int, seed: int) -> Batch:
-    """The same samples of the data each time, as they are."""
-    return trainer.data.batch(choose(trainer.data, count, seed), augment=False)
+def first_samples(trainer: Trainer, count: int, seed: int) -> Iterator[Batch]:
+    """The same samples of what the training is watched on each time, as they are, a few at a time."""
+    data = watched(trainer.data).to(trainer.engine.device)
+    shape = trainer.data.spec.shape
+    size = GIVEN if len(shape) < 3 else max(1, min(GIVEN, PIXELS // max(1, math.prod(shape[1:]))))
+    for part in choose(data, count, seed).split(size):
+        yield data.batch(part, augment=False)
 
 
 def draw(
@@ -198,21 +210,21 @@ def draw(
     *,
     seed: int,
     balanced: bool = False,
-    given: Callable[[int], Batch] | None = None,
+    given: Iterator[Batch] | None = None,
+    keep: Collection[str] | None = None,
     batch_size: int = 256,
 ) -> Batch:
     """Samples in one batch, on the CPU.
 
-    given: count → so many samples of the data, for games that translate; these come with what they were made from.
-
+    given: samples of the data, for games that translate; theirs come with what they were made from. keep: what of these
+    is wanted beside what is small.
     balanced: of each class equally many, or of each attribute or step of a value (`Labels.sheet`), in order, about
-    `count`; their `label` is then the number of the row that they belong in.
+    `count`; their `label` is then the number of the row that they belong in. What translates turns the same inputs into each.
     """
     rng = torch.Generator(game.device).manual_seed(seed)
     if game.translates:
         assert given is not None, "a game that translates is given what it makes its samples from"
-        made = [game.translate(part, rng=rng) for part in _in_parts(given(count), TRANSLATED)]
-        return Batch({name: torch.cat([each[name].cpu() for each in made]) for name in made[0]})
+        return _translated(game, count, rng, balanced, given, keep)
     condition, rows = None, None
     if balanced and (labels := game.labels) is not None:
         condition, rows, _ = labels.sheet(count)
@@ -222,15 +234,47 @@ def draw(
         size = min(batch_size, count - start)
         part = None if condition is None else condition[start : start + size]
         pieces.append({name: value.cpu() for name, value in game.generate(size, condition=part, rng=rng).items()})
-    whole = Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
+    whole = joined(pieces)
     if rows is not None:
         whole["label"] = rows
     return whole
 
 
-def _in_parts(batch: Batch, size: int) -> Iterator[Batch]:
-    for start in range(0, batch.count, size):
-        yield Batch({name: value[start : start + size] for name, value in batch.items()})
+def _translated(
+    game: Game, count: int, rng: torch.Generator, balanced: bool, given: Iterator[Batch], keep: Collection[str] | None
+) -> Batch:
+    """What becomes of samples of the data; `balanced`: of the first of them under each condition in turn."""
+
+    def made(part: Batch, condition: Tensor | None) -> Batch:
+        asked = None if condition is None else condition.to(game.device).expand(part.count, *condition.shape)
+        translated = game.translate(part, condition=asked, rng=rng)
+        return _small(Batch({name: value.cpu() for name, value in translated.items()}), keep)
+
+    labels = game.labels if balanced else None
+    if labels is None:
+        return joined([made(part, None) for part in given])
+    conditions, rows, captions = labels.sheet(count)
+    inputs = joined(list(given))
+    each = max(1, count // len(captions))
+    inputs = Batch({name: value[:each] for name, value in inputs.items()})
+    places = [int((rows == row).nonzero()[0]) for row in range(len(captions))]
+    whole = joined([made(inputs, conditions[place]) for place in places])
+    whole["label"] = torch.arange(len(captions)).repeat_interleave(inputs.count)
+    return whole
+
+
+def joined(parts: Sequence[Mapping[str, Tensor]]) -> Batch:
+    """Several batches as one; of what not all have, nothing."""
+    return Batch(
+        {name: torch.cat([part[name] for part in parts]) for name in parts[0] if all(name in each for each in parts)}
+    )
+
+
+def _small(batch: Batch, keep: Collection[str] | None) -> Batch:
+    """A batch without what is large and not in `keep`, on the CPU."""
+    return Batch(
+        {name: value.cpu() for name, value in batch.items() if keep is None or name in keep or not bulky(name, value)}
+    )
 
 
 def _turns(values: Mapping[str, float]) -> list[str]:

@@ -9,6 +9,12 @@ from typing import Any
 KINDS = (
     "unreadable",
     "bomb",
+    "no_partner",
+    "class_numbers",
+    "map_values",
+    "mask_values",
+    "partner_size",
+    "leak",
     "blank",
     "exact_duplicate",
     "label_conflict",
@@ -25,7 +31,8 @@ class Finding:
     """One thing about one image.
 
     kind: one of KINDS.
-    name, index: the image, as its source names and numbers it.
+    name, index: the image, as its source names and numbers it; index −1: what is about no image or about a file that
+        is left out.
     reason: one line for a person.
     remove: whether cleaning leaves the image out, with a copy in the quarantine; the others are for a person to judge.
     related: the name of the image that is kept instead, where there is one.
@@ -39,6 +46,11 @@ class Finding:
     remove: bool
     related: str | None = None
     suggestion: str | None = None
+
+    @property
+    def order(self) -> int:
+        """Where a report lists it."""
+        return KINDS.index(self.kind)
 
     def plain(self) -> dict[str, Any]:
         """A JSON-ready dict."""

@@ -118,8 +118,9 @@ class ImageDomain(Domain):
         """Files of samples set the size, unless `size` does, and the data follows; both get the channels of the richer one."""
         return open_pair(source, real, progress=progress, **options)
 
-    def check(self, source: str, progress: Progress | None = None) -> Any:
+    def check(self, source: str, progress: Progress | None = None, **options: Any) -> Any:
         """See `data.check`."""
+        self.refuse(options)
         from sparring.data.check import check_images
         from sparring.data.sources import open_source
 

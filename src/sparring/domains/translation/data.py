@@ -19,6 +19,7 @@ from torch import Tensor
 from sparring.core import chance
 from sparring.core.game import Batch, DataSpec
 from sparring.data.convert import Progress
+from sparring.data.dataset import Dataset
 from sparring.data.decode import FORMATS
 from sparring.data.labels import sort_classes
 from sparring.data.rasters import Rasters, Reader, build_rasters, read_image, read_indices, read_mask
@@ -59,7 +60,9 @@ class Change(Section):
 class TranslationOptions(Section):
     """The recipe's `data` section."""
 
-    source: str = pydantic.Field(description="a folder or archive with two folders in it, a table of pairs, or images")
+    source: str | None = pydantic.Field(
+        None, description="a folder or archive with two folders in it, a table of pairs, or images"
+    )
     layout: Layout = pydantic.Field("auto", description="pairs, sides (no pairs), joined, table or single")
     sides: tuple[str, str] | None = pydantic.Field(
         None, description="folders (or columns) of inputs and outputs; none: found"
@@ -89,6 +92,10 @@ class TranslationOptions(Section):
     window: Windows = pydantic.Field(
         None,
         description="of scans: [low, high] in their units, which become black and white, or of each side, {input: …, output: …}; none: found in the data",
+    )
+    held_out: str | None = pydantic.Field(
+        None,
+        description="data that are not learnt from: what sheets show and figures are measured on during the training",
     )
     limit: int | None = pydantic.Field(None, ge=1, description="keep so many rows, chosen at random, always the same")
     cache: str | None = pydantic.Field(None, description="folder of decoded images; none: $SPARRING_CACHE or ~/.cache")
@@ -134,14 +141,14 @@ def open_translation(
     Raises UserError.
     """
     sides = open_sides(
-        options.source, layout=options.layout, sides=options.sides, mask=options.mask, instance=options.instance
+        str(options.source), layout=options.layout, sides=options.sides, mask=options.mask, instance=options.instance
     )
     if options.direction == "b2a":
         sides = _turned(sides)
     size = None if options.size is None else pair(options.size)
     load = size if options.load is None else pair(options.load)
     folder = Path(options.cache).expanduser() if options.cache else None
-    kind: Kind | None = _kind(options, sides, known)
+    kind: Kind | None = kind_of(options, sides, known)
     shared: dict[str, Any] = {"folder": folder, "progress": progress}
     if options.fit != "patches":
         shared |= {"size": load, "how": options.fit}
@@ -172,7 +179,8 @@ class TranslationData:
     """Rows of a translation, gathered by index into batches.
 
     spec: shape (C, H, W) of the outputs, classes where a single folder has class folders, count, and in `extra`:
-        paired: whether an output is its input's. sides: the names of both. roles: what a row has.
+        paired: whether an output is its input's. sides: the names of both. roles: what a row has. counts: of inputs and of
+        outputs, which differ where they are not paired: the first rows hold each once.
         input: None where a game makes inputs itself, otherwise `kind` (`image` or `labels`), `channels` of `source` in a
         batch, and of label maps `values` (the number in the files of each class), `classes` (names), `void`, `palette`
         (RGB of each class), `edges` (whether the last channel marks where instances meet).
@@ -183,6 +191,7 @@ class TranslationData:
     spec: DataSpec
     fingerprint: str
     broken: list[tuple[str, str]]
+    held_out: Dataset | None = None
 
     def __init__(
         self,
@@ -200,12 +209,14 @@ class TranslationData:
         self.paired = sides.paired
         self._size = self._common_size(options)
         source = sides.sources["output"]
-        self._labels, classes = _labels(source, self._rows["output"]) if sides.layout == "single" else (None, ())
+        single = sides.layout == "single"
+        self._labels, classes = _labels(source, self._rows["output"], known) if single else (None, ())
         extra: dict[str, Any] = {
             "paired": sides.paired,
             "sides": list(sides.names),
             "roles": sorted(rasters),
             "input": None if kind is None else self._describe_input(kind, options, known),
+            "counts": {role: len(rows) for role, rows in self._rows.items() if role in ("input", "output")},
             "output_dtype": str(rasters["output"].pixels.dtype),
         }
         if sides.hint:
@@ -214,6 +225,7 @@ class TranslationData:
             extra["windows"] = windows
         if self._labels is not None:
             extra["label_counts"] = torch.bincount(self._labels, minlength=len(classes)).tolist()
+            extra["classes"] = list(classes)
         channels = int(rasters["output"].shapes[self._rows["output"]][0, 0])
         self.spec = DataSpec((channels, *self._size), classes, len(self), extra)
         digest = hashlib.blake2b(
@@ -302,15 +314,17 @@ class TranslationData:
         chosen = indices.numpy()
         if self.paired or "input" not in self._rows:
             return {role: rows[chosen] for role, rows in self._rows.items()}
-        inputs, outputs = self._rows["input"], self._rows["output"]
-        at = chosen % len(outputs)
+        inputs, outputs = len(self._rows["input"]), len(self._rows["output"])
+        here, there = chosen % inputs, chosen % outputs
         if augment:
             # The longer side goes through all of its own, the other is drawn.
             drawn = chance.uniform(len(chosen), device=torch.device("cpu")).double().numpy()
-            if len(outputs) >= len(inputs):
-                return {"output": outputs[chosen], "input": inputs[(drawn * len(inputs)).astype(np.int64)]}
-            return {"output": outputs[(drawn * len(outputs)).astype(np.int64)], "input": inputs[chosen]}
-        return {"output": outputs[at], "input": inputs[chosen % len(inputs)]}
+            if outputs >= inputs:
+                here = (drawn * inputs).astype(np.int64)
+            else:
+                there = (drawn * outputs).astype(np.int64)
+        # Masks are those of the outputs.
+        return {role: rows[here if role == "input" else there] for role, rows in self._rows.items()}
 
     def _readable(self, limit: int | None) -> dict[Role, NDArray[np.int64]]:
         """The rows all of whose images could be read, and that belong together by their sizes."""
@@ -479,8 +493,8 @@ def _turned(sides: Sides) -> Sides:
     return sides
 
 
-def _kind(options: TranslationOptions, sides: Sides, known: dict[str, Any] | None) -> Kind | None:
-    """What the inputs are; None where there are none."""
+def kind_of(options: TranslationOptions, sides: Sides, known: dict[str, Any] | None = None) -> Kind | None:
+    """What the inputs are; None where there are none. known: as for `open_translation`."""
     if "input" not in sides.sources:
         return None
     if known is not None and known.get("input"):
@@ -542,10 +556,15 @@ def distinct_colours(count: int) -> list[list[int]]:
     return colours[:count]
 
 
-def _labels(source: ImageSource, rows: NDArray[np.int64]) -> tuple[Tensor | None, tuple[str, ...]]:
-    """The class of each row, where the source has class folders."""
+def _labels(
+    source: ImageSource, rows: NDArray[np.int64], known: dict[str, Any] | None
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The class of each row, where the source has class folders; numbered as in the data that a game knows."""
     if not source.labels:
         return None, ()
-    classes = tuple(sort_classes(source.labels[index] for index in rows.tolist()))
+    found = sort_classes(source.labels[index] for index in rows.tolist())
+    classes = tuple((known or {}).get("classes") or found)
+    if strange := [name for name in found if name not in classes]:
+        raise UserError(f"{source.name}: holds the class {strange[0]!r}, which the training data has not")
     numbers = {name: number for number, name in enumerate(classes)}
     return torch.tensor([numbers[source.labels[index]] for index in rows.tolist()]), classes

@@ -11,13 +11,14 @@ import torch
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.dataset import Dataset
 from sparring.domains.domain import Domain, Make, Progress, Translated
+from sparring.domains.translation.check import check_translation
 from sparring.domains.translation.data import TranslationData, TranslationOptions, open_translation
 from sparring.domains.translation.files import translate_files
 from sparring.domains.translation.games import GAMES
-from sparring.domains.translation.show import comparison
+from sparring.domains.translation.metrics import MEASURES
+from sparring.domains.translation.show import translations
 from sparring.errors import UserError
 from sparring.imaging.features import FEATURES, open_features
-from sparring.imaging.metrics import MEASURES
 from sparring.imaging.save import save_npy, save_npz, save_pngs
 from sparring.imaging.show import save_png
 from sparring.metrics.figure import Features
@@ -39,8 +40,11 @@ class TranslationDomain(Domain):
         return validate(TranslationOptions, options, where="data")
 
     def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> TranslationData:
-        """Find the sides, and decode them into the cache."""
-        return open_translation(self.options(options), progress=progress)
+        """Find the sides, and decode them into the cache; those of `held_out` too."""
+        data = open_translation(self.options(options), progress=progress)
+        if options.get("held_out"):
+            data.held_out = self.open_reference(str(options["held_out"]), options, data.spec, progress)
+        return data
 
     def options(self, values: Mapping[str, Any]) -> TranslationOptions:
         """The `data` section as a record. Raises UserError."""
@@ -49,9 +53,8 @@ class TranslationDomain(Domain):
         return TranslationOptions(**validate(TranslationOptions, values, where="data"))
 
     def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
-        """A row a sample: its input, what was made of it, and what should have been where that is known."""
-        columns = {"input": samples.get("input"), "output": samples["data"], "target": samples.get("real")}
-        save_png(comparison({name: each for name, each in columns.items() if each is not None}), path)
+        """A row a sample: its input, what was made of it, and what should have been where that is known. See `show`."""
+        save_png(translations(samples, conditions), path)
 
     def translate_files(
         self, inputs: Sequence[str | Path], out: Path, game: Game, spec: DataSpec, make: Make,
@@ -91,9 +94,13 @@ class TranslationDomain(Domain):
         """Images are compared as images."""
         raise UserError("files of images are compared with --domain image: leave --domain out")
 
-    def check(self, source: str, progress: Progress | None = None) -> Any:
-        """See `domains.translation.check`."""
-        raise UserError("not yet")
+    def check(
+        self, source: str, progress: Progress | None = None, *, against: str | None = None, **options: Any
+    ) -> Any:
+        """See `domains.translation.check`. options: keys of the recipe's `data` section."""
+        own = self.options({**options, "source": source})
+        other = self.options({**options, "source": against}) if against else None
+        return check_translation(own, against=other, progress=progress)
 
     def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
         """Not for pairs: their sides are prepared one by one."""

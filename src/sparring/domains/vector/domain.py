@@ -100,8 +100,9 @@ class VectorDomain(Domain):
         data = self.open_data({**options, "source": real})
         return _fitting(self.open_data({**options, "source": source}), source, data.spec), data
 
-    def check(self, source: str, progress: Progress | None = None) -> Any:
+    def check(self, source: str, progress: Progress | None = None, **options: Any) -> Any:
         """See `domains.vector.check`."""
+        self.refuse(options)
         return check_vectors(source)
 
     def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
