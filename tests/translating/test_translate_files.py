@@ -159,7 +159,9 @@ def test_what_is_of_no_class_is_in_no_channel() -> None:
     facts = {"kind": "labels", "channels": 3, "values": [0, 7], "void": 255, "palette": CITY[:2], "edges": True}
     maps = LabelMaps(facts)
     stored = np.stack([np.array([[0, 7, 255]]), np.array([[1, 1, 2]])], axis=2).astype(np.uint16)
-    assert maps.encode(stored)[0].tolist() == [[[1, 0, 0]], [[0, 1, 0]], [[0, 1, 1]]]
+    made = maps.encode(stored)
+    assert made["source"][0].tolist() == [[[1, 0, 0]], [[0, 1, 0]], [[0, 1, 1]]]
+    assert made["instance"].tolist() == [[[[1, 1, 2]]]]
 
 
 # Holes
@@ -176,9 +178,9 @@ def test_a_hole_is_what_is_transparent_or_bright_in_the_mask(tmp_path: Path) -> 
     from sparring.domains.translation.inputs import Beside
 
     holes = Holes(3)
-    one = holes.encode(holes.read((tmp_path / "clear.png").read_bytes(), "clear", Beside()))
+    one = holes.encode(holes.read((tmp_path / "clear.png").read_bytes(), "clear", Beside()))["source"]
     beside = Beside(mask=(tmp_path / "mask.png").read_bytes())
-    other = holes.encode(holes.read((tmp_path / "whole.png").read_bytes(), "whole", beside))
+    other = holes.encode(holes.read((tmp_path / "whole.png").read_bytes(), "whole", beside))["source"]
     assert one.shape == (1, 4, 6, 8) and torch.equal(one[:, 3], torch.from_numpy(alpha == 0)[None].float())
     assert torch.equal(one, other)
     assert not one[:, :3, 2:4, 1:5].any()

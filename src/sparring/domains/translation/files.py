@@ -20,11 +20,14 @@ from PIL import Image
 from sparring.core.game import DataSpec, Game
 from sparring.data.archive import split_archive
 from sparring.data.decode import EXTENSIONS
+from sparring.data.scan_files import DICOM, NIFTI, is_scan_file
+from sparring.data.scans import without_ending
 from sparring.data.source import BrokenSample
 from sparring.data.sources import open_source
 from sparring.domains.domain import Make, Progress, Translated
 from sparring.domains.translation.films import FILMS, change_film, change_images, film_of, moves
 from sparring.domains.translation.inputs import Beside, inputs_of, read_style
+from sparring.domains.translation.scanned import Scans
 from sparring.domains.translation.whole import WholePictures, require_tiles
 from sparring.errors import UserError, nearest
 from sparring.files import write_whole
@@ -45,6 +48,9 @@ CHANNELS = {"JPEG": (1, 3), "BMP": (1, 3, 4), "PPM": (1, 3), "WEBP": (3, 4)}
 """How many channels a format holds where it does not hold 1 to 4; others are written as PNG."""
 
 
+KNOWN = (*EXTENSIONS, *FILMS)
+
+
 @dataclass(frozen=True)
 class Given:
     """A file to translate.
@@ -59,7 +65,7 @@ class Given:
     @property
     def stem(self) -> str:
         """The name without its ending."""
-        return str(PurePosixPath(self.name).with_suffix(""))
+        return without_ending(self.name)
 
     @property
     def ending(self) -> str:
@@ -89,6 +95,7 @@ def translate_files(
     if style is not None:
         beside["style"] = read_style(_read(Path(style)), str(style), spec)
     whole = WholePictures(game, make, taken, beside=beside, tile=tile, overlap=overlap)
+    scans = Scans(spec, taken, backwards=backwards)
     done = Translated()
     names = _targets(given, count)
     for number, file in enumerate(given):
@@ -99,7 +106,8 @@ def translate_files(
             if file.path is not None and target.exists() and target.samefile(file.path):
                 raise UserError(f"{target}: would be written over what it is made from: name another --out")
         try:
-            done.files += _translate(file, targets, whole, {role: find(file) for role, find in besides.items()}, seed)
+            found = {role: find(file) for role, find in besides.items()}
+            done.files += _translate(file, targets, whole, scans, found, seed)
         except BrokenSample as error:
             done.broken.append((file.name, str(error)))
     if progress:
@@ -119,9 +127,9 @@ def find_files(inputs: Sequence[str | Path]) -> list[Given]:
         if split_archive(each):
             found += _inside(each)
         elif path.is_dir():
-            files = sorted(file for file in _below(path) if file.suffix.lower() in (*EXTENSIONS, *FILMS))
+            files = sorted(file for file in _below(path) if file.suffix.lower() in KNOWN or is_scan_file(file))
             if not files:
-                looked = " ".join((*EXTENSIONS, *FILMS))
+                looked = " ".join(KNOWN + DICOM + NIFTI)
                 raise UserError(f"{each}: found no images and no films (looked for {looked}); is the path right?")
             found += [_file(file, file.relative_to(path).as_posix()) for file in files]
         elif path.is_file():
@@ -132,13 +140,14 @@ def find_files(inputs: Sequence[str | Path]) -> list[Given]:
     return found
 
 
-def write_picture(pixels: NDArray[np.uint8], path: Path) -> Path:
-    """Write a picture (H, W, C), C 1 to 4, in the format of the path's ending, whole or not at all; returns the path.
+def write_picture(pixels: NDArray[Any], path: Path) -> Path:
+    """Write a picture (H, W, C), C 1 to 4 of bytes or 1 of 16 bits, in the format of the path's ending, whole or not at all; returns the path.
 
-    An ending that no still picture is written as, or whose format does not hold so many channels, becomes `.png`.
+    An ending that no still picture is written as, or whose format does not hold so many channels or bits, becomes `.png`.
     """
     form, options = WRITTEN.get(path.suffix.lower(), ("", {}))
-    if not form or pixels.shape[2] not in CHANNELS.get(form, (1, 2, 3, 4)):
+    deep = pixels.dtype == np.uint16
+    if not form or pixels.shape[2] not in CHANNELS.get(form, (1, 2, 3, 4)) or (deep and form not in ("PNG", "TIFF")):
         path, (form, options) = path.with_suffix(".png"), WRITTEN[".png"]
     stream = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(stream, form, **options)
@@ -147,9 +156,15 @@ def write_picture(pixels: NDArray[np.uint8], path: Path) -> Path:
 
 
 def _translate(
-    file: Given, targets: list[Path], whole: WholePictures, beside: dict[str, bytes | None], seed: int
+    file: Given, targets: list[Path], whole: WholePictures, scans: Scans, beside: dict[str, bytes | None], seed: int
 ) -> list[Path]:
     """Everything that is made of one file. Raises BrokenSample."""
+    if file.path is not None and scans.takes(file.path):
+        made = [
+            scans.translate(file.path, target, whole, seed + number, write_picture)
+            for number, target in enumerate(targets)
+        ]
+        return [path for paths in made for path in paths]
     if file.ending in FILMS:
         if file.path is None:
             with film_of(file.load(), file.name) as path:
@@ -161,7 +176,10 @@ def _translate(
             change_images(data, target, _changing(whole, seed + number))
         return targets
     stored = whole.inputs.read(data, file.name, Beside(**beside))
-    return [write_picture(whole.translate(stored, seed + number), target) for number, target in enumerate(targets)]
+    return [
+        write_picture(whole.translate(stored, seed + number, scans.deep), target)
+        for number, target in enumerate(targets)
+    ]
 
 
 def _film(source: Path, target: Path, whole: WholePictures, seed: int) -> Path:
@@ -179,17 +197,12 @@ def _targets(given: Sequence[Given], count: int) -> list[list[str]]:
     used: set[str] = set()
     names = []
     for file in given:
-        own, number = file.name, 1
-        while own.casefold() in used:
+        stem, ending, number = file.stem, file.name[len(file.stem) :], 1
+        while f"{stem}{ending}".casefold() in used:
             number += 1
-            own = f"{file.stem}-{number}{PurePosixPath(file.name).suffix}"
-        used.add(own.casefold())
-        path = PurePosixPath(own)
-        names.append(
-            [own]
-            if count == 1
-            else [str(path.with_name(f"{path.stem}-{each}{path.suffix}")) for each in range(1, count + 1)]
-        )
+            stem = f"{file.stem}-{number}"
+        used.add(f"{stem}{ending}".casefold())
+        names.append([f"{stem}{ending}"] if count == 1 else [f"{stem}-{each}{ending}" for each in range(1, count + 1)])
     return names
 
 

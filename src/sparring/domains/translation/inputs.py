@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparring.core.game import DataSpec, Game
+from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.decode import channels, decode, decode_indices
 from sparring.data.source import BrokenSample
 from sparring.domains.translation.data import as_pictures, class_numbers, encode_labels
@@ -47,9 +47,9 @@ class Pictures:
         """A picture (H, W, C) with the channels that the game takes."""
         return channels(picture, self.count)
 
-    def encode(self, stored: Stored) -> Tensor:
-        """As the game takes it, (1, S, H, W)."""
-        return as_pictures(_channels_first(stored))
+    def encode(self, stored: Stored) -> Batch:
+        """As the game takes it: `source` (1, S, H, W)."""
+        return Batch(source=as_pictures(_channels_first(stored)))
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Holes:
         """Not for frames of a film, which say nothing of a hole. Raises BrokenSample."""
         raise BrokenSample("is a film, and nothing says what is missing in its frames")
 
-    def encode(self, stored: Stored) -> Tensor:
-        """As the game takes it, (1, count + 1, H, W)."""
+    def encode(self, stored: Stored) -> Batch:
+        """As the game takes it: `source` (1, count + 1, H, W)."""
         values = _channels_first(stored)
         hole = (values[:, -1:] > 0).float()
-        return torch.cat([as_pictures(values[:, :-1]) * (1 - hole), hole], dim=1)
+        return Batch(source=torch.cat([as_pictures(values[:, :-1]) * (1 - hole), hole], dim=1))
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,14 @@ class LabelMaps:
             raise BrokenSample("is a film, and the game was trained with maps of instances")
         return self._by_colour(picture)
 
-    def encode(self, stored: Stored) -> Tensor:
-        """As the game takes it, (1, classes, H, W), and the edges of instances."""
+    def encode(self, stored: Stored) -> Batch:
+        """As the game takes it: `source` (1, classes, H, W), and where it looks at instances their edges and `instance`."""
         values = _channels_first(stored)
         instance = values[:, 1:] if self.facts["edges"] else None
-        return encode_labels(values[:, :1], self._numbers, len(self.facts["values"]), instance)
+        made = Batch(source=encode_labels(values[:, :1], self._numbers, len(self.facts["values"]), instance))
+        if instance is not None:
+            made["instance"] = instance.long()
+        return made
 
     def _known(self, data: bytes, name: str) -> Stored:
         try:
@@ -134,6 +137,10 @@ class LabelMaps:
             if picture.shape[2] < 3:
                 raise
             return self._by_colour(picture)
+        return self.known(values)
+
+    def known(self, values: Stored) -> Stored:
+        """The same numbers of classes. Raises BrokenSample where one was not in the training data."""
         strange = [
             value
             for value in np.unique(values).tolist()

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,10 +31,11 @@ PATCHES = 4
 """Patches a side of a picture that the statistics of norms are taken from together, of as many pixels as one tile."""
 
 Span = tuple[int, int]
-Make = Callable[[Tensor], Tensor]
-"""Inputs (1, S, h, w) → outputs (1, C, h·scale, w·scale), float32 on the CPU."""
-Cut = Callable[[Span, Span], Tensor]
-"""Rows and columns of a picture → that part of it as the generator takes it, (1, S, h, w)."""
+Piece = TypeVar("Piece")
+Make = Callable[[Piece], Tensor]
+"""A part of a picture as the generator takes it → outputs (1, C, h·scale, w·scale), float32 on the CPU."""
+Cut = Callable[[Span, Span], Piece]
+"""Rows and columns of a picture → that part of it as the generator takes it."""
 Finish = Callable[[Tensor], NDArray[Any]]
 """Outputs (C, h, w) → the values of a file."""
 
@@ -81,7 +82,7 @@ def lay(height: int, width: int, tile: int, overlap: int, stride: int) -> Grid:
     return Grid(_spans(height, tile, overlap, stride), _spans(width, tile, overlap, stride))
 
 
-def translate_tiled(make: Make, cut: Cut, grid: Grid, finish: Finish, *, scale: int = 1) -> NDArray[Any]:
+def translate_tiled(make: Make[Piece], cut: Cut[Piece], grid: Grid, finish: Finish, *, scale: int = 1) -> NDArray[Any]:
     """The whole output, (H, W, C) as `finish` gives it. Beside it, memory holds one row of tiles.
 
     scale: how many times as large as its input an output is.

@@ -72,12 +72,12 @@ class WholePictures:
         mirrored, top, left = self._mirrored(stored)
         grid = self.grid(stored)
 
-        def cut(rows: Span, columns: Span) -> Tensor:
+        def cut(rows: Span, columns: Span) -> Batch:
             return self.inputs.encode(mirrored[slice(*rows), slice(*columns)])
 
-        def make(source: Tensor) -> Tensor:
-            given = {name: each.expand(len(source), *each.shape[1:]) for name, each in self.beside.items()}
-            return self.make(Batch(source=source, **given), seed)["data"].float().cpu()
+        def make(piece: Batch) -> Tensor:
+            beside = {name: each.expand(piece.count, *each.shape[1:]) for name, each in self.beside.items()}
+            return self.make(Batch(piece, **beside), seed)["data"].float().cpu()
 
         if len(grid) == 1:
             whole = translate_tiled(make, cut, grid, finish, scale=self.scale)
@@ -85,7 +85,8 @@ class WholePictures:
             self.tiled += 1
 
             def look() -> None:
-                make(torch.cat([cut(*patch) for patch in grid.patches(self.stride)]))
+                patches = [cut(*patch) for patch in grid.patches(self.stride)]
+                make(Batch({name: torch.cat([each[name] for each in patches]) for name in patches[0]}))
 
             with common_statistics(self.norms, look):
                 whole = translate_tiled(make, cut, grid, finish, scale=self.scale)
@@ -122,8 +123,7 @@ class WholePictures:
         if self._cost is None:
             side = -(-COUNTED // self.stride) * self.stride
             corner = stored[:side, :side]
-            source = self.inputs.encode(corner)
-            given = Batch(source=source, **self.beside)
+            given = Batch(self.inputs.encode(corner), **self.beside)
             self._cost = bytes_per_pixel(lambda: self.make(given, 0), corner.shape[0] * corner.shape[1])
         return self._cost
 
