@@ -235,7 +235,7 @@ def test_masks_may_lie_anywhere(make: Make) -> None:
          r"set: holds the parts test, train: choose one, e\.g\. .*set/train"),
         (("A/1.png", "B/1.png"), {"layout": "joined", "sides": ("A", "B")}, r"leave out data\.sides"),
         (("A/1.png", "B/1.png"), {"layout": "table"}, r"is no table \(\.csv"),
-        (("A/1.png", "B/2.png"), {"mask": "A"}, r"data\.mask is for pairs or single images"),
+        (("A/1.png", "B/2.png"), {"instance": "A"}, r"data\.instance is for pairs or single images"),
         (("A/1.png", "B/1.png", "C/7.png"), {"sides": ("A", "B"), "mask": "C"}, r"C: none of its images is named like one of"),
         (("A/1.png", "B/1.png"), {"sides": ("A/*_x", "B")}, r"A/\*_x: none of the 1 images in it is named like that \(1\.png"),
         (("A/1.png", "B/1.png"), {"sides": ("A/*_*", "B")}, r"a pattern has one \*"),
