@@ -17,6 +17,7 @@ from sparring.domains.translation.networks.pix2pixhd import EnhancedGenerator
 from sparring.domains.translation.networks.resnet import ResnetGenerator
 from sparring.domains.translation.networks.spade import SpadeGenerator
 from sparring.domains.translation.networks.stargan import StarDiscriminator, StarGenerator
+from sparring.domains.translation.networks.styler import DeepDiscriminator, Styler
 from sparring.domains.translation.networks.unet import UNetGenerator
 from sparring.domains.translation.networks.vgg import VggDiscriminator
 
@@ -26,6 +27,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "star": StarGenerator,
     "pix2pixhd": EnhancedGenerator,
     "spade": SpadeGenerator,
+    "styler": Styler,
     "srresnet": SRResNet,
     "rrdb": RRDBNet,
     "context": ContextEncoder,
@@ -35,6 +37,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "patch": PatchDiscriminator,
     "star": StarDiscriminator,
+    "deep": DeepDiscriminator,
     "vgg": VggDiscriminator,
     "global_local": GlobalLocalDiscriminator,
     "feature_patch": FeaturePatchDiscriminator,
