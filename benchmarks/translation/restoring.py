@@ -18,6 +18,7 @@ from sparring.imaging.show import sheet
 from sparring.metrics.frechet import frechet_distance
 
 PATCH = 32
+MACHINE = ("machine.precision=32", "machine.compile=false", "machine.channels_last=false", "machine.threads=1")
 
 
 def read(folder: Path) -> list[Tensor]:

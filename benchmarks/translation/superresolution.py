@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from common import arguments, keep, train
 from PIL import Image
-from restoring import PatchDistance, read, rows
+from restoring import MACHINE, PatchDistance, read, rows
 from torch import Tensor
 
 import sparring
@@ -42,7 +42,9 @@ def main() -> None:
     baseline = figures(distance, enlarged, true)
     for recipe in options.recipes.split(","):
         steps = int(load_recipe(recipe).train.steps or 0)
-        trained = train(options.out / recipe, recipe, photographs / "train", steps=steps, seed=options.seed)
+        trained = train(
+            options.out / recipe, recipe, photographs / "train", steps=steps, sets=MACHINE, seed=options.seed
+        )
         model = sparring.load(trained.run)
         made = made_of(true, enlarging(model))
         others = {"bicubic": baseline}
