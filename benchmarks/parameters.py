@@ -43,11 +43,25 @@ PRESETS: dict[str, tuple[tuple[int, int, int], int, Counts, str]] = {
     "r3gan-32": ((3, 32, 32), 0, (20.7, 20.7), "Huang et al. 2024, Stacked-MNIST"),
 }
 
+# The same of what makes images from images, with the channels of its inputs in place of classes, and keys of the recipe.
+TRANSLATIONS: dict[str, tuple[str, int, tuple[int, int, int], tuple[str, ...], Counts, str]] = {
+    "pix2pix-256": ("pix2pix-256", 3, (3, 256, 256), (), (54.414, 2.769), "its authors' PyTorch code, counted"),
+    "pix2pix-256 resnet": (
+        "pix2pix-256", 3, (3, 256, 256), ("model={generator: {name: resnet}}",), (11.383, 2.769),
+        "CycleGAN's nine blocks, its authors' PyTorch code with batch norm, counted",
+    ),
+    "pix2pixhd-1024 global": (
+        "pix2pixhd-1024", 36, (3, 512, 1024), ("model.generator.enhancers=0",), (182.5, None), "its authors' code, counted",
+    ),
+    "pix2pixhd-1024": ("pix2pixhd-1024", 36, (3, 1024, 2048), (), (None, None), ""),
+    "spade-256": ("spade-256", 184, (3, 256, 256), (), (97.5, None), "its authors' code says so of COCO-Stuff"),
+}  # fmt: skip
+
 
 def main() -> None:
     """Print the table, or one preset's layers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("preset", nargs="?", choices=PRESETS)
+    parser.add_argument("preset", nargs="?", choices=[*PRESETS, *TRANSLATIONS])
     preset = parser.parse_args().preset
     if preset:
         print_layers(preset)
@@ -58,15 +72,35 @@ def main() -> None:
         cells = [f"{count:,} | {written(told, count)}" for count, told in zip(counts, published, strict=True)]
         image = "×".join(map(str, shape))
         print(f"| `{name}` | {image} | {classes or ''} | {' | '.join(cells)} | {source} |", flush=True)
+    print(
+        "\n| preset | input channels | image | G | published | D | published | source |\n|---|---|---|---|---|---|---|---|"
+    )
+    for name, (_, channels, shape, _, published, source) in TRANSLATIONS.items():
+        counts = [sum(each.numel() for each in moved(player)) for player in players(build(name))]
+        cells = [f"{count:,} | {written(told, count)}" for count, told in zip(counts, published, strict=True)]
+        print(f"| `{name}` | {channels} | {'×'.join(map(str, shape))} | {' | '.join(cells)} | {source} |", flush=True)
 
 
 def build(name: str) -> Game:
     """The preset's game, without memory for its weights."""
+    if name in TRANSLATIONS:
+        return build_translation(name)
     shape, classes, _, _ = PRESETS[name]
     recipe = load_recipe(name)
     spec = DataSpec(shape, tuple(str(index) for index in range(classes)), count=1_000_000)
     with torch.device("meta"):
         return open_domain(recipe.domain).build_game(recipe, spec)
+
+
+def build_translation(name: str) -> Game:
+    """The same of an entry of `TRANSLATIONS`."""
+    preset, channels, shape, keys, _, _ = TRANSLATIONS[name]
+    recipe = load_recipe(preset).override(keys)
+    facts = {"kind": "image", "channels": channels}
+    with torch.device("meta"):
+        return open_domain(recipe.domain).build_game(
+            recipe, DataSpec(shape, (), 1_000_000, {"paired": True, "input": facts})
+        )
 
 
 def players(game: Game) -> tuple[nn.Module, nn.Module]:

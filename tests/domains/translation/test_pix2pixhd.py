@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from sparring.domains.translation.networks.pix2pixhd import (
 )
 from sparring.errors import UserError
 from sparring.recipe import load_recipe
+from sparring.run import Run
+from sparring.training.checkpoint import list_checkpoints
 from sparring.training.engine import Engine, seed_everything
 from sparring.training.trainer import Trainer
 
@@ -198,6 +201,26 @@ def test_one_input_has_many_outputs_and_a_seed_names_one() -> None:
     assert torch.equal(first, again) and not torch.allclose(first, second, atol=1e-4)
     shown = game.translate(Batch(given, style=given["data"]))["data"]
     assert torch.equal(shown, game.translate(Batch(given, style=given["data"]))["data"])
+
+
+def test_a_resumed_run_remembers_its_stage_and_its_instances_bit_for_bit(tmp_path: Path) -> None:
+    keys = ("model.generator.features=2", "train.steps=6", "model.stages={begin: 0.4, settle: 0.3}")
+    whole, cut = make_trainer(*keys), make_trainer(*keys)
+    cut.run = Run(tmp_path)
+    seed_everything(1)
+    for _ in range(6):
+        whole.play_step()
+    seed_everything(1)
+    for _ in range(3):
+        cut.play_step()
+    cut.save()
+    resumed = make_trainer(*keys)
+    resumed.load(list_checkpoints(tmp_path / "checkpoints")[-1])
+    for _ in range(3):
+        resumed.play_step()
+    expected, there = whole.game.state_dict(), resumed.game.state_dict()
+    assert int(expected["generator.level"]) == 1 and (expected["generator.memory.seen"][:CLASSES] > 0).all()
+    assert all(torch.equal(value, there[name]) for name, value in expected.items())
 
 
 def test_the_encoder_learns_with_the_generator() -> None:
