@@ -65,25 +65,33 @@ def prepare(
         bool, typer.Option("--shards", help="Write WebDataset tars to stream from: the same as --format tar.")
     ] = False,
     shard_mb: Annotated[int, typer.Option(min=1, metavar="MB", help="The size of a tar at most.")] = 256,
+    domain: Annotated[
+        str, typer.Option(help="image, vector, or translation: maps from annotations in COCO's JSON.")
+    ] = "image",
+    images: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Of translations: where the annotated photographs are.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Resize, crop, convert, clean and write a data set anew, in files or in a fast format."""
     from sparring import api
     from sparring.training.progress import reading_bar
 
+    wanted = {
+        "size": size_of(size),
+        "fit": fit,
+        "channels": channels,
+        "clean": clean,
+        "labels": not keep_labels,
+        "format": "tar" if shards else format,
+        "shard_mb": shard_mb,
+        "images": images,
+    }
+    usual = {"fit": "crop", "clean": False, "labels": True, "format": "folder", "shard_mb": 256}
+    # What is as usual goes unsaid: not all kinds of data have it.
+    given = {key: value for key, value in wanted.items() if value is not None and value != usual.get(key)}
     with reading_bar("preparing") as progress:
-        result = api.prepare_data(
-            source,
-            out,
-            progress=progress,
-            size=size_of(size),
-            fit=fit,
-            channels=channels,
-            clean=clean,
-            labels=not keep_labels,
-            format="tar" if shards else format,
-            shard_mb=shard_mb,
-        )
+        result = api.prepare_data(source, out, domain=domain, progress=progress, **given)
     if json:
         print_json(result.plain())
     else:

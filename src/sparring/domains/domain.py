@@ -157,11 +157,9 @@ class Domain(ABC):
         """
 
     def refuse(self, options: Mapping[str, Any]) -> None:
-        """Raise UserError for options of a check that this kind of data has not."""
+        """Raise UserError for options of a check or a preparation that this kind of data has not."""
         if options:
-            raise UserError(
-                f"{next(iter(options))} means nothing in a check of {self.name} data: leave it out, or say --domain"
-            )
+            raise UserError(f"{next(iter(options))} means nothing for {self.name} data: leave it out, or say --domain")
 
     @abstractmethod
     def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:

@@ -159,7 +159,7 @@ def test_the_command_prints_a_table_or_json(write: Write) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--against", "x"], "against means nothing in a check of image data"),
+        (["--against", "x"], "against means nothing for image data"),
         (["--domain", "translation", "--set", "train.steps=3"], "--set train: only keys of `data` mean something here"),
         (["--domain", "translation", "--set", "data.sise=3"], "unknown key 'data.sise'"),
         (["--domain", "translation", "--against", "nowhere"], "nowhere: no such file or folder"),
@@ -172,5 +172,5 @@ def test_what_cannot_be_checked_is_one_line(write: Write, words: list[str], mess
 
 
 def test_options_of_one_domain_mean_nothing_in_another(write: Write) -> None:
-    with pytest.raises(UserError, match="sides means nothing in a check of vector data"):
+    with pytest.raises(UserError, match="sides means nothing for vector data"):
         sparring.check_data("ring", domain="vector", sides=["A", "B"])

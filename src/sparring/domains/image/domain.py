@@ -128,6 +128,7 @@ class ImageDomain(Domain):
 
     def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
         """See `data.prepare`."""
+        self.refuse({key: value for key, value in options.items() if key == "images"})
         from sparring.data.prepare import prepare_images
         from sparring.data.sources import open_source
 

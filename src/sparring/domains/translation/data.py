@@ -45,6 +45,7 @@ LABEL_FOLDERS = (
     "gtfine",
 )
 MOST_CLASSES = 1024
+CLASSES = "classes.txt"
 MOST_OF_A_PALETTE = 128  # colours of a picture that is taken for a map of classes; photographs as GIF have more
 LARGEST = 16384  # pixels of a side
 
@@ -145,6 +146,8 @@ def open_translation(
     )
     if options.direction == "b2a":
         sides = _turned(sides)
+    if options.classes is None and known is None:
+        options = options.model_copy(update={"classes": listed_classes(str(options.source))})
     size = None if options.size is None else pair(options.size)
     load = size if options.load is None else pair(options.load)
     folder = Path(options.cache).expanduser() if options.cache else None
@@ -429,6 +432,15 @@ class TranslationData:
     def _class_numbers(self) -> Tensor:
         facts = self.spec.extra["input"]
         return class_numbers(facts["values"]) if facts and facts["kind"] == "labels" else torch.empty(0)
+
+
+def listed_classes(source: str) -> list[str] | None:
+    """The names in a file `classes.txt` beside the sides, where a set brings one: a line a class."""
+    file = Path(source).expanduser() / CLASSES
+    try:
+        return file.read_text(encoding="utf-8").split("\n")[:-1] or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def as_pictures(values: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.dataset import Dataset
 from sparring.domains.domain import Domain, Make, Progress, Translated
 from sparring.domains.translation.check import check_translation
+from sparring.domains.translation.coco import map_instances
 from sparring.domains.translation.data import TranslationData, TranslationOptions, open_translation
 from sparring.domains.translation.files import translate_files
 from sparring.domains.translation.games import GAMES
@@ -102,6 +103,14 @@ class TranslationDomain(Domain):
         other = self.options({**options, "source": against}) if against else None
         return check_translation(own, against=other, progress=progress)
 
-    def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
-        """Not for pairs: their sides are prepared one by one."""
-        raise UserError("prepare each side on its own, as images: sparring data prepare FOLDER/A OUT/A, then B")
+    def prepare(
+        self, source: str, out: Path, progress: Progress | None = None, *, images: str | None = None, **options: Any
+    ) -> Any:
+        """Maps from annotations, see `coco.map_instances`; the sides of other data are prepared one by one."""
+        if Path(source).suffix.lower() != ".json":
+            raise UserError(
+                "what is prepared for translations are annotations of COCO's kind (.json); prepare sides one by one, as "
+                "images: sparring data prepare FOLDER/A OUT/A, then B"
+            )
+        self.refuse(options)
+        return map_instances(Path(source), out, images=Path(images) if images else None, progress=progress)

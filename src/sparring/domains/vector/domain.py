@@ -105,9 +105,12 @@ class VectorDomain(Domain):
         self.refuse(options)
         return check_vectors(source)
 
-    def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
+    def prepare(
+        self, source: str, out: Path, progress: Progress | None = None, *, clean: bool = False, **options: Any
+    ) -> Any:
         """See `domains.vector.check`."""
-        return prepare_vectors(source, out, **options)
+        self.refuse(options)
+        return prepare_vectors(source, out, clean=clean)
 
 
 def _fitting(data: VectorData, source: str, spec: DataSpec) -> VectorData:
