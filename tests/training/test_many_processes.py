@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from sparring.training.checkpoint import list_checkpoints
@@ -64,6 +67,13 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "a pair of networks a size": ("lapgan", [*TINY, "model.generator.hidden=8", "model.discriminator.hidden=8"]),
     "all sizes at once": ("msg-gan", [*TINY, "train.optimizer.lr=1e-5"]),
     "styles": ("stylegan2", [*TINY, "model.latent=8", "model.generator.code=8", "model.style_mixing=0.9", "model.path_length.weight=2", "train.optimizer.lr=1e-5"]),
+    "earlier outputs": (
+        "cyclegan",
+        [
+            *TINY, *SGD, "data.source=SIDES", "data.layout=sides", "data.size=8", "data.load=null", "model.generator.blocks=1",
+            "model.discriminator.field=16", *NO_NORM, "loss.replay=20", "train.schedule={name: constant}",
+        ],
+    ),
     "sharded optimisers": ("dcgan", [*TINY, *NO_NORM, *PAIRING, "train.shard_optimizer=true"]),
 }  # fmt: skip
 # What looks at differences of logits only is blind to the discriminator's last bias, which rounding then moves, and with it
@@ -77,8 +87,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every training that the tests look at: `NAME/1` by one process, `NAME/2` by two."""
     folder = tmp_path_factory.mktemp("runs")
     jobs: list[dict[str, Any]] = []
+    sides = write_sides(folder / "sides")
     for name, (recipe, keys) in CASES.items():
-        played = {"recipe": recipe, "set": keys}
+        played = {"recipe": recipe, "set": [key.replace("SIDES", str(sides)) for key in keys]}
         jobs += [{"run": str(folder / name / str(world)), "world": world, **played} for world in (1, 2)]
     for name, then, now in RESUMED:
         source, target = folder / name / str(then), folder / name / f"{then} then {now}"
@@ -99,6 +110,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True, text=True, timeout=500, check=False, env=environment,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+    return folder
+
+
+def write_sides(folder: Path) -> Path:
+    """Digits from 0 to 4, and from 5 to 9, as two sides without pairs."""
+    digits = load_digits()
+    images = np.rint(digits.images[:80] * (255 / 16)).astype(np.uint8)
+    for number, (image, digit) in enumerate(zip(images, digits.target[:80], strict=True)):
+        side = folder / ("a" if digit < 5 else "b")
+        side.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(side / f"{number}.png")
     return folder
 
 

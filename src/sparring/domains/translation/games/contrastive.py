@@ -160,6 +160,7 @@ class ContrastiveGame(AdversarialGame):
 
     generate = Game.generate
     draw_codes = Game.draw_codes
+    exportable = Game.exportable
 
 
 class PatchHead(nn.Module):

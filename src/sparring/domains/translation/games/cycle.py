@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.core.adversarial import AdversarialGame, LossOptions
-from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.passes import precise
 from sparring.core.replay import Replay
@@ -76,6 +75,7 @@ class Direction(AdversarialGame):
 
     generate = Game.generate
     draw_codes = Game.draw_codes
+    exportable = Game.exportable
 
 
 class CycleGame(Game):
@@ -202,10 +202,6 @@ class CycleGame(Game):
         if self.paired and goal in given:
             translated["real"] = given[goal]
         return translated
-
-    def exportable(self) -> Exportable | None:
-        """The way from A to B, of images."""
-        return None
 
     paired = False
     """Whether the data has pairs after all: then it is known what should have come of an input."""

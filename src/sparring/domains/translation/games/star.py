@@ -151,6 +151,7 @@ class StarGame(AdversarialGame):
 
     generate = Game.generate
     draw_codes = Game.draw_codes
+    exportable = Game.exportable
 
 
 def whole_map_classifier(discriminator: nn.Module, shape: tuple[int, int, int], classes: int) -> nn.Module:
