@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.domains.translation.games.paired import PairedGame, PairedOptions
 from sparring.domains.translation.games.translator import any_size
@@ -165,6 +166,10 @@ class EnhancedGame(PairedGame):
         made = self.at_level(source, level)
         # Until the last enhancer has begun, what there is is shown at the size of what is to come.
         return made if made.shape[2:] == size else F.interpolate(made, size=size, mode="bilinear", align_corners=False)
+
+    def exportable(self) -> Exportable | None:
+        """The generator; None where it is told what instances look like, which is no input of what leaves the package."""
+        return None if self.generator.features else super().exportable()
 
 
 def smaller(name: str, values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core import chance
+from sparring.core.exportable import Exportable
 from sparring.core.game import Batch
 from sparring.domains.translation.games.bicycle import divergence
 from sparring.domains.translation.games.paired import PairedGame, PairedLoss, PairedOptions
@@ -77,3 +78,7 @@ class SpadeGame(PairedGame):
         else:
             code = chance.normal(len(source), self.generator.code, device=self.device, rng=rng)
         return self.in_style(source, code)
+
+    def exportable(self) -> Exportable | None:
+        """The generator; None where it takes a code, which is no input of what leaves the package."""
+        return None if self.generator.code else super().exportable()
