@@ -357,7 +357,7 @@ def _with_extra(place: Place, sides: Sides, extra: Mapping[Role, str | None]) ->
     for role, folder in extra.items():
         if folder is None:
             continue
-        if not sides.paired and sides.layout != "single":
+        if role == "instance" and not sides.paired and sides.layout != "single":
             raise UserError(
                 f"data.{role} is for pairs or single images: the sides of {place.reference} have no equal names"
             )
@@ -369,7 +369,9 @@ def _with_extra(place: Place, sides: Sides, extra: Mapping[Role, str | None]) ->
         sides.alone += [
             f"{sides.names[1]}/{sides.sources[anchor].names[index]}" for index in sides.rows[anchor][~here].tolist()
         ]
-        sides.rows = {each: rows[here] for each, rows in sides.rows.items()}
+        # Inputs that are no one's have no mask to lose.
+        together = [each for each in sides.rows if sides.paired or each != "input"]
+        sides.rows |= {each: sides.rows[each][here] for each in together}
         sides.sources[role] = source
         sides.rows[role] = np.array([own[names[index]] for index in sides.rows[anchor].tolist()], np.int64)
     return sides

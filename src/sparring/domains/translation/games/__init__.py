@@ -8,6 +8,8 @@ from sparring.domains.translation.games.colouring import ColouringGame
 from sparring.domains.translation.games.contrastive import ContrastiveGame
 from sparring.domains.translation.games.cycle import CycleGame
 from sparring.domains.translation.games.inpainting import InpaintingGame
+from sparring.domains.translation.games.lesion import LesionGame
+from sparring.domains.translation.games.medgan import MedganGame
 from sparring.domains.translation.games.munit import MunitGame
 from sparring.domains.translation.games.paired import PairedGame
 from sparring.domains.translation.games.pix2pixhd import EnhancedGame
@@ -23,6 +25,8 @@ GAMES: dict[str, type[Game]] = {
     "star": StarGame,
     "bicycle": BicycleGame,
     "munit": MunitGame,
+    "medgan": MedganGame,
+    "lesion": LesionGame,
     "pix2pixhd": EnhancedGame,
     "spade": SpadeGame,
     "style": StyleGame,

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from sparring.domains.translation.networks.casnet import CasNet
 from sparring.domains.translation.networks.enlarging import RRDBNet, SRResNet
 from sparring.domains.translation.networks.filling import ContextEncoder, GatedNetwork, PartialUNet
 from sparring.domains.translation.networks.hole_judges import FeaturePatchDiscriminator, GlobalLocalDiscriminator
+from sparring.domains.translation.networks.lesion import LesionGenerator, RegionDiscriminator
 from sparring.domains.translation.networks.patchgan import PatchDiscriminator
 from sparring.domains.translation.networks.pix2pixhd import EnhancedGenerator
 from sparring.domains.translation.networks.resnet import ResnetGenerator
@@ -33,9 +35,12 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "context": ContextEncoder,
     "partial": PartialUNet,
     "gated": GatedNetwork,
+    "casnet": CasNet,
+    "lesion": LesionGenerator,
 }
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "patch": PatchDiscriminator,
+    "region": RegionDiscriminator,
     "star": StarDiscriminator,
     "deep": DeepDiscriminator,
     "vgg": VggDiscriminator,
