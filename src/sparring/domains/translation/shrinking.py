@@ -42,12 +42,12 @@ def degrade_realistically(images: Tensor, scale: int, rng: torch.Generator | Non
 
     A blur, the loss of size, noise and JPEG's compression, in an order drawn for each image (BSRGAN, Zhang et al. 2021,
     sec. 3.4), with the strengths of the first order of Real-ESRGAN (Wang et al. 2021, sec. 3.1 and appendix A):
-    anisotropic Gaussian blurs of σ ∈ [0.2, 3] pixels of the large image, in 4 of 5 images; shrinking by area, bilinearly or
+    anisotropic Gaussian blurs of σ ∈ [0.2, 3] pixels of the large image; shrinking by area, bilinearly or
     bicubically; Gaussian noise of 1 to 30 or Poisson noise of 0.05 to 3, grey in 2 of 5; JPEG of quality 30 to 95. Strengths
     that are pixels of the large image are scaled where a blur follows the shrinking.
     """
     count, device = len(images), images.device
-    draws = chance.uniform(count, 14, device=device, rng=rng)
+    draws = chance.uniform(count, 12, device=device, rng=rng)
     noise = chance.normal(count, *images.shape[1:], device=device, rng=rng)
     orders = draws[:, :4].argsort(dim=1)
     small = images.new_empty(count, images.shape[1], images.shape[2] // scale, images.shape[3] // scale)
@@ -59,19 +59,19 @@ def degrade_realistically(images: Tensor, scale: int, rng: torch.Generator | Non
 
 def _in_order(images: Tensor, order: Sequence[int], scale: int, draws: Tensor, noise: Tensor) -> Tensor:
     """The four changes of images that have their order in common."""
-    kernels, shrunk = draws[:, :4], False
+    kernels, shrunk = draws[:, :3], False
 
     def shrinking(x: Tensor) -> Tensor:
         nonlocal shrunk
         shrunk = True
         kinds = [_resized(x, scale, how) for how in ("area", "bilinear", "bicubic")]
-        return torch.stack(kinds)[(draws[:, 4] * 3).long().clamp(max=2), torch.arange(len(x), device=x.device)]
+        return torch.stack(kinds)[(draws[:, 3] * 3).long().clamp(max=2), torch.arange(len(x), device=x.device)]
 
     changes: tuple[Callable[[Tensor], Tensor], ...] = (
         lambda x: _blurred(x, kernels, scale if shrunk else 1),
         shrinking,
-        lambda x: _noisy(x, draws[:, 5:8], noise[..., : x.shape[2], : x.shape[3]]),
-        lambda x: compress(x, 30 + 65 * draws[:, 8]),
+        lambda x: _noisy(x, draws[:, 4:7], noise[..., : x.shape[2], : x.shape[3]]),
+        lambda x: compress(x, 30 + 65 * draws[:, 7]),
     )
     for number in order:
         images = changes[number](images)
@@ -86,7 +86,7 @@ def _resized(images: Tensor, scale: int, how: str) -> Tensor:
 
 
 def _blurred(images: Tensor, draws: Tensor, shrunk: int) -> Tensor:
-    """A Gaussian of its own for each image: two deviations and an angle; none for one in five."""
+    """A Gaussian of its own for each image: two deviations and an angle."""
     first, second = (0.2 + 2.8 * draws[:, :2]).div(shrunk).unbind(1)
     angle = math.pi * draws[:, 2]
     reach = min(math.ceil(9 / shrunk), *(side - 1 for side in images.shape[2:]))
@@ -97,17 +97,16 @@ def _blurred(images: Tensor, draws: Tensor, shrunk: int) -> Tensor:
     kernels = torch.exp(-0.5 * ((along / first[:, None, None]) ** 2 + (across / second[:, None, None]) ** 2))
     kernels = kernels / kernels.sum((1, 2), keepdim=True)
     padded = F.pad(images.float(), (reach,) * 4, mode="reflect").transpose(0, 1)
-    blurred = F.conv2d(padded, kernels[:, None], groups=len(images)).transpose(0, 1)
-    return torch.where((draws[:, 3] < 0.8)[:, None, None, None], blurred, images)
+    return F.conv2d(padded, kernels[:, None], groups=len(images)).transpose(0, 1)
 
 
 def _noisy(images: Tensor, draws: Tensor, noise: Tensor) -> Tensor:
     """Gaussian noise, or noise that grows with the root of the light as Poisson's does; the same in all channels for some."""
     noise = torch.where((draws[:, 0] < 0.4)[:, None, None, None], noise[:, :1], noise)
     gaussian = (1 + 29 * draws[:, 1]) / LEVELS
-    # Poisson's, scaled by s, has the variance s · light / 255 in units of the full range: normal enough at these strengths.
+    # Poisson's of 255 quanta a unit of light, scaled by s, has the deviation s √(light / 255), and is as good as normal.
     light = ((images + 1) / 2).clamp(0, 1)
-    poisson = 2 * ((0.05 + 2.95 * draws[:, 1])[:, None, None, None] * light / 255).sqrt()
+    poisson = 2 * (0.05 + 2.95 * draws[:, 1])[:, None, None, None] * (light / 255).sqrt()
     deviation = torch.where((draws[:, 2] < 0.5)[:, None, None, None], gaussian[:, None, None, None], poisson)
     return images + deviation * noise
 
