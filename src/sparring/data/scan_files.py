@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gzip
 import hashlib
 import io
 from collections.abc import Callable
@@ -79,6 +80,15 @@ def read_scan_file(path: Path) -> tuple[Values, Header]:
     if name.endswith(IMAGES):
         return _read_image(path)
     return _read_dicom(path)
+
+
+def decode_scan(data: bytes) -> Values:
+    """All slices of a DICOM or NIfTI file from its bytes, float32 (N, H, W), or of a grey image. Raises BrokenSample, UserError."""
+    if data[128:132] == b"DICM":
+        return _read_dicom(io.BytesIO(data))[0]
+    if data[:2] == b"\x1f\x8b" or data[344:347] in (b"n+1", b"n+2"):
+        return _read_nifti(data)[0]
+    return decode_deep(data)[0]
 
 
 def read_slice(path: Path, index: int = 0) -> Values:
@@ -165,10 +175,10 @@ def _marked(path: Path) -> bool:
         return False
 
 
-def _read_dicom(path: Path) -> tuple[Values, Header]:
+def _read_dicom(file: Path | io.BytesIO) -> tuple[Values, Header]:
     pydicom = _pydicom()
     try:
-        dataset = pydicom.dcmread(path)
+        dataset = pydicom.dcmread(file)
         if "PixelData" not in dataset:
             raise BrokenSample("is a DICOM file without an image")
         if int(dataset.get("SamplesPerPixel", 1)) != 1:
@@ -277,10 +287,13 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _read_nifti(path: Path) -> tuple[Values, Header]:
+def _read_nifti(file: Path | bytes) -> tuple[Values, Header]:
     nibabel = _nibabel()
     try:
-        image = nibabel.load(path)
+        if isinstance(file, bytes):
+            image = nibabel.Nifti1Image.from_bytes(gzip.decompress(file) if file[:2] == b"\x1f\x8b" else file)
+        else:
+            image = nibabel.load(file)
         if len(image.shape) < 2 or np.prod(image.shape[:3], dtype=np.int64) > MAX_VALUES:
             raise BrokenSample(f"has the shape {image.shape}, which is no volume of slices")
         first = (slice(None),) * min(3, len(image.shape)) + (0,) * (len(image.shape) - 3)

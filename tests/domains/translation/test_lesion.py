@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from sparring import api
 from sparring.core.game import Batch, DataSpec, Turn
 from sparring.domains import open_domain
 from sparring.domains.translation.data import TranslationOptions, open_translation
@@ -209,6 +211,35 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(folder: Path, tm
         resumed.play_step()
     ours, theirs = (trainer.game.state_dict() for trainer in (whole, resumed))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_volume_gets_lesions_slice_by_slice_and_keeps_its_intensities_elsewhere(folder: Path, tmp_path: Path) -> None:
+    for file in [*(folder / "healthy").iterdir(), *(folder / "lesion").iterdir()]:
+        Image.fromarray(np.asarray(Image.open(file)).astype(np.uint16) * 100).save(file)
+    run = tmp_path / "run"
+    keys = [*SMALL, "train.batch_size=2", "machine.precision=32", "machine.compile=false", "data.window=[0, 20000]"]
+    api.train("lesion", data=str(folder), out=run, steps=1, set=keys, quiet=True)
+    volume = np.random.default_rng(0).uniform(-500, 25000, (16, 16, 2)).astype(np.float32)
+    mask = np.zeros((16, 16, 2), np.float32)
+    mask[5:9, 6:10, 1] = 1
+    for name, values in (("scans", volume), ("masks", mask)):
+        (tmp_path / name).mkdir()
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / name / "v.nii.gz")
+    made = api.translate(run, [tmp_path / "scans"], out=tmp_path / "made", mask=str(tmp_path / "masks"), label="add")
+    assert not made.broken
+    again = nibabel.load(tmp_path / "made" / "v.nii.gz").get_fdata()
+    beyond = np.zeros_like(mask, bool)
+    beyond[2:12, 3:13, 1] = True  # the mask and three pixels of feather
+    assert np.array_equal(again[~beyond], volume[~beyond].astype(np.float64))
+    assert (again != volume)[mask > 0].all()
+    with pytest.raises(UserError, match="--mask"):
+        api.translate(run, [tmp_path / "scans"], out=tmp_path / "alone", label="remove")
+
+
+def test_scans_of_two_windows_are_refused() -> None:
+    windows = {"windows": {"input": [0, 5], "output": [0, 6]}}
+    with pytest.raises(UserError, match=r"data\.window"):
+        make_game(extra={**EXTRA, **windows})
 
 
 def test_data_without_masks_or_healthy_images_is_refused() -> None:

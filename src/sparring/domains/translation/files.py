@@ -161,7 +161,7 @@ def _translate(
     """Everything that is made of one file. Raises BrokenSample."""
     if file.path is not None and scans.takes(file.path):
         made = [
-            scans.translate(file.path, target, whole, seed + number, write_picture)
+            scans.translate(file.path, target, whole, seed + number, write_picture, beside["mask"])
             for number, target in enumerate(targets)
         ]
         return [path for paths in made for path in paths]

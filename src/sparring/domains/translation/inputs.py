@@ -85,7 +85,7 @@ class Holes:
     def encode(self, stored: Stored) -> Batch:
         """As the game takes it: `source` (1, count + 1, H, W)."""
         values = _channels_first(stored)
-        hole = (values[:, -1:] > 0).float()
+        hole = (values[:, -1:].int() > 0).float()
         return Batch(source=torch.cat([as_pictures(values[:, :-1]) * (1 - hole), hole], dim=1))
 
 

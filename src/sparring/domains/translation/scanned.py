@@ -6,7 +6,7 @@ The windows are those of the training: its intensities became [-1, 1], and what 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from sparring.data.scan_files import (
     DICOM,
     NIFTI,
     Values,
+    decode_scan,
     from_unit,
     is_deep_image,
     is_scan_file,
     read_scan_file,
+    to_unit,
     write_scan_file,
 )
 from sparring.data.scans import windowed
@@ -57,13 +59,18 @@ class Scans:
             return True
         return self.taken is not None and path.suffix.lower() in DEEP and is_deep_image(path)
 
-    def translate(self, path: Path, target: Path, whole: WholePictures, seed: int, write: Write) -> list[Path]:
+    def translate(
+        self, path: Path, target: Path, whole: WholePictures, seed: int, write: Write, mask: bytes | None = None
+    ) -> list[Path]:
         """Write what becomes of a scan, as a scan where the training's outputs were; otherwise a picture a slice.
 
+        mask: of games that paint where one says: a file with as many slices, above 0 where there is something to do.
+        What such a game leaves as it is keeps its intensities, those beyond the window too.
         Raises BrokenSample for what cannot be read, or a game that was not trained on scans.
         """
         values, header = read_scan_file(path)
-        stored = (self._stored(each) for each in values)
+        holes = self._holes(mask, values.shape)
+        stored = (self._stored(each, hole) for each, hole in zip(values, holes, strict=True))
         if self.made is None:
             bare = _bare(target)
             names = [bare] if len(values) == 1 else [f"{bare}-{number:04d}" for number in range(len(values))]
@@ -73,6 +80,10 @@ class Scans:
             ]
         slices = [whole.translate(each, seed, as_floats)[:, :, 0] for each in stored]
         made = from_unit(np.stack(slices).clip(-1, 1), self.made)
+        if isinstance(self.inputs, Holes):
+            shown = from_unit(to_unit(values, self.made), self.made)
+            step = (self.made[1] - self.made[0]) / 65535
+            made = np.where(np.abs(made - shown) <= step, values, made)
         temporary = target.with_name(
             f".{os.getpid()}.{target.name}" if "." in target.name else f"{target.name}{os.getpid()}"
         )
@@ -92,7 +103,20 @@ class Scans:
         )
         return deep
 
-    def _stored(self, values: Values) -> Stored:
+    def _holes(self, mask: bytes | None, shape: tuple[int, ...]) -> Sequence[NDArray[np.bool_] | None]:
+        """Where something is to be painted in each slice; None for games that take no masks."""
+        if not isinstance(self.inputs, Holes):
+            return [None] * shape[0]
+        if mask is None:
+            raise BrokenSample("is a scan, and nothing says where to paint in it: give --mask")
+        marked = decode_scan(mask) > 0
+        if marked.shape != shape:
+            raise BrokenSample(
+                f"has {shape[0]} slices of {shape[2]}×{shape[1]}, and its mask {len(marked)} of {marked.shape[2]}×{marked.shape[1]}"
+            )
+        return list(marked)
+
+    def _stored(self, values: Values, hole: NDArray[np.bool_] | None) -> Stored:
         """A slice (H, W) as a stored input."""
         if isinstance(self.inputs, LabelMaps):
             if self.inputs.facts["edges"]:
@@ -100,12 +124,13 @@ class Scans:
             if values.min() < 0 or values.max() > 65535 or (values != np.rint(values)).any():
                 raise BrokenSample(f"holds {values.min():.6g} to {values.max():.6g}, and classes are whole numbers")
             return self.inputs.known(values.astype(np.uint16)[:, :, None])
-        if isinstance(self.inputs, Holes):
-            raise BrokenSample("is a scan, and holes are filled in pictures")
         if self.taken is None:
             raise BrokenSample("is a scan, and the game was trained on pictures: no window of intensities is known")
         grey: Stored = windowed(values, self.taken)[:, :, None]
-        return channels(grey, self.inputs.count)
+        whole = channels(grey, self.inputs.count)
+        if hole is None:
+            return whole
+        return np.concatenate([whole, np.where(hole, np.uint16(65535), np.uint16(0))[:, :, None]], axis=2)
 
 
 def as_floats(made: Tensor) -> NDArray[np.float32]:

@@ -84,6 +84,12 @@ class LesionGame(AdversarialGame):
                 f"recipe {recipe.name!r} learns from images with lesions, masks of these, and images without: give a folder "
                 "of three, data.layout=sides, data.sides=[HEALTHY, LESIONS] and data.mask=MASKS, whose files are named as the lesions'"
             )
+        windows = spec.extra.get("windows", {})
+        if windows.get("input") != windows.get("output"):
+            raise UserError(
+                f"recipe {recipe.name!r} paints one kind of scan into the other, and each has a window of its own "
+                f"({windows.get('input')} and {windows.get('output')}): say data.window=[LOW, HIGH] for both"
+            )
         shared = {"initializer": options.initialize, "spectrally_normalised": options.spectral_norm}
         game = cls(
             build_network("generator", GENERATORS, options.generator, shape[0], shape, **shared),  # type: ignore[arg-type]
