@@ -42,13 +42,13 @@ def eager(function: Exportable) -> Form:
 
 
 def disagreement(function: Exportable, form: Form) -> float:
-    """The largest |difference| of samples over batches of several sizes, in units of max(1, largest |sample|).
+    """The largest |difference| of samples over batches (and pictures) of several sizes, in units of max(1, largest |sample|).
 
     Relative where samples are larger than 1, as 32-bit arithmetic is. Infinite where shapes differ or a value is NaN.
     """
     worst = 0.0
     for index, count in enumerate(BATCHES):
-        inputs = function.draw(count, seed=SEED + index)
+        inputs = function.draw(count, seed=SEED + index, more=index)
         ours, theirs = eager(function)(inputs), form(inputs)
         if ours.shape != theirs.shape or not bool(theirs.isfinite().all()):
             return float("inf")

@@ -151,6 +151,11 @@ SNIPPETS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
 def _inputs(description: Mapping[str, Any], draw: Mapping[str, str], uniform: str) -> str:
     lines = []
     for each in description["inputs"]:
+        if "trained_on" in each:
+            shape = f"({DRAWN}, {each['shape'][1]}, {', '.join(map(str, each['trained_on']))})"
+            zeros = "torch.zeros({})" if "torch" in uniform else "np.zeros({}, np.float32)"
+            lines.append(f'    "{each["name"]}": {zeros.format(shape)},  # in their place: {each["values"]}\n')
+            continue
         template = uniform if "uniform" in each.get("distribution", "") else draw[each["dtype"]]
         size = len(each["names"]) if "names" in each else each["shape"][1]
         comment = f"  # {_names(each['names'])}" if "names" in each else ""

@@ -10,7 +10,7 @@ from sparring.errors import UserError, nearest
 from sparring.exporting.card import model_card
 from sparring.exporting.function import describe, generator_function, with_plain_weights
 from sparring.exporting.onnx_model import require_libraries, to_onnx
-from sparring.exporting.program import to_program
+from sparring.exporting.program import settle_sizes, to_program
 from sparring.exporting.quantize import QUANTIZERS
 from sparring.exporting.weights import to_safetensors
 from sparring.files import write_json, write_whole
@@ -69,13 +69,16 @@ def export(
     # On the CPU, where the forms can be compared whatever the run was trained on.
     trained = load(run, checkpoint=checkpoint, device="cpu", trust=trust)
     function = generator_function(trained)
+    if format != "safetensors":
+        function = with_plain_weights(function)
+        settle_sizes(function)
     description = describe(trained, function, opened.read_spec()[1])
     if format == "safetensors":
         content, facts = to_safetensors(function, description)
     elif format == "pt2":
-        content, facts = to_program(with_plain_weights(function), description)
+        content, facts = to_program(function, description)
     else:
-        content, facts = to_onnx(with_plain_weights(function), description, quantize, trained.domain, trained.spec)
+        content, facts = to_onnx(function, description, quantize, trained.domain, trained.spec)
     facts = {"bytes": len(content), **facts}
 
     name = f"generator.{format}" if quantize == "none" else f"generator.{quantize}.{format}"

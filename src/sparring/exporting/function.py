@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from sparring.core.exportable import Exportable
+from sparring.core.exportable import Exportable, Picture
+from sparring.core.game import Batch
 from sparring.errors import UserError
 from sparring.trained import Trained
 
@@ -25,11 +26,15 @@ def generator_function(trained: Trained) -> Exportable:
     kind = type(trained.game).__name__
     if function is None:
         raise UserError(
-            f"recipe {trained.recipe.name!r}: its game {kind} has no generator that is a function of latents (and labels), "
-            "so there is nothing to export; a game of your own says what it is in `exportable()`"
+            f"recipe {trained.recipe.name!r}: its game {kind} has no generator that is a function of "
+            f"{'images alone' if trained.game.translates else 'latents (and labels)'}, so there is nothing to export; a game of "
+            "your own says what it is in `exportable()`"
         )
     function.eval().requires_grad_(False)
-    _require_faithful(trained, function)
+    if trained.game.translates:
+        _require_same(trained, function)
+    else:
+        _require_faithful(trained, function)
     return function
 
 
@@ -48,6 +53,8 @@ def with_plain_weights(function: Exportable) -> Exportable:
 def describe(trained: Trained, function: Exportable, fingerprint: str) -> dict[str, Any]:
     """Everything that using the generator needs, as JSON-ready data: recipe, data, inputs, output."""
     spec = asdict(type(trained.game).spec_to_share(trained.spec))
+    free = any(isinstance(each, Picture) and not each.fixed for each in function.inputs)
+    shape = [trained.spec.shape[0], "height", "width"] if free else list(trained.spec.shape)
     return {
         "made_by": "sparring",
         "recipe": trained.recipe.plain(),
@@ -56,7 +63,7 @@ def describe(trained: Trained, function: Exportable, fingerprint: str) -> dict[s
         "data": {"source": trained.recipe.data.get("source"), "fingerprint": fingerprint, **spec},
         "inputs": [each.plain() for each in function.inputs],
         "output": {
-            "name": "samples", "dtype": "float32", "shape": ["batch", *trained.spec.shape], "values": trained.domain.sample,
+            "name": "samples", "dtype": "float32", "shape": ["batch", *shape], "values": trained.domain.sample,
         },
     }  # fmt: skip
 
@@ -85,7 +92,21 @@ def _require_faithful(trained: Trained, function: Exportable) -> None:
         handle.remove()
     once_each = len(forms) == 2 and forms[0] == forms[1]
     if not once_each or not torch.allclose(samples, drawn, equal_nan=True):
-        raise UserError(
-            f"the game {type(trained.game).__name__} draws its samples in another way than its `exportable()` says: "
-            "override that method where `generate` or `sample` is overridden"
-        )
+        raise _unfaithful(trained, "draws its samples", "`generate` or `sample`")
+
+
+def _require_same(trained: Trained, function: Exportable) -> None:
+    """Compare the function with `Game.translate`, on the same inputs."""
+    inputs = function.draw(CHECKED, seed=0)
+    with torch.no_grad():
+        made = trained.game.translate(Batch(inputs), rng=torch.Generator(trained.game.device).manual_seed(0))["data"]
+        samples = function(**inputs)
+    if made.shape != samples.shape or not torch.allclose(samples, made, atol=1e-5, equal_nan=True):
+        raise _unfaithful(trained, "translates", "`translate` or `make`")
+
+
+def _unfaithful(trained: Trained, does: str, method: str) -> UserError:
+    return UserError(
+        f"the game {type(trained.game).__name__} {does} in another way than its `exportable()` says: "
+        f"override that method where {method} is overridden"
+    )

@@ -114,7 +114,7 @@ def _with_metadata(content: bytes, description: Mapping[str, Any]) -> bytes:
     model = onnx.load_from_string(content)
     values = {"sparring": json.dumps(description)}
     for each in description["inputs"]:
-        values[each["name"]] = each.get("distribution") or "one of: " + ", ".join(each["names"])
+        values[each["name"]] = each.get("distribution") or each.get("values") or "one of: " + ", ".join(each["names"])
     values["samples"] = description["output"]["values"]
     onnx.helper.set_model_props(model, values)
     return model.SerializeToString()

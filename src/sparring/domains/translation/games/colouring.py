@@ -74,7 +74,12 @@ class ColouringGame(RestoringGame):
 
     def make(self, source: Tensor) -> Tensor:
         """Photographs of grey images, in [-1, 1]."""
-        return coloured(source, self.colours(source)).clamp(-1, 1)
+        return self.finish(source, self.colours(source))
+
+    @staticmethod
+    def finish(source: Tensor, made: Tensor) -> Tensor:
+        """Photographs of grey images and their colours as `colours` gives them."""
+        return coloured(source, made).clamp(-1, 1)
 
     def distances(self, fake: Tensor, real: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Those of pairs, and that of the colours."""

@@ -141,6 +141,11 @@ class InpaintingGame(RestoringGame):
         made["input"] = holes_shown(made["source"])
         return made
 
+    @staticmethod
+    def finish(source: Tensor, made: Tensor) -> Tensor:
+        """Finished images of inputs and what was painted."""
+        return finished(source, made).clamp(-1, 1)
+
 
 def with_holes(images: Tensor, masks: Tensor) -> Tensor:
     """Images (N, C, H, W), 0 where masks (N, 1, H, W) are 1, and the masks: (N, C + 1, H, W)."""

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.core.adversarial import AdversarialGame, LossOptions
+from sparring.core.exportable import Exportable, ImageFunction, Picture
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.domains.translation.games.translator import NetworkOptions, any_size, require_inputs
 from sparring.domains.translation.networks import DISCRIMINATORS, GENERATORS
+from sparring.domains.translation.networks.unet import Noise
 from sparring.domains.translation.show import visible
 from sparring.imaging.perceptual import NetworkName, PerceptualNetwork, network_at_hand, perceptual_loss, style_loss
 from sparring.nn.building import build_network
@@ -91,6 +93,7 @@ class PairedGame(AdversarialGame):
         )
         game.weights, game.sees_source, game.input_facts = loss, options.sees_source, spec.extra.get("input")
         game.perceptual = PerceptualNetwork(loss.perceptual_network, shape) if loss.perceptual or loss.style else None
+        game.source_count, game.shape = source, shape
         game.complete(options, spec)
         return game
 
@@ -98,6 +101,10 @@ class PairedGame(AdversarialGame):
     perceptual: PerceptualNetwork | None
     """In whose maps outputs are compared with their targets; no player's."""
     sees_source: bool
+    source_count: int
+    """The channels of inputs."""
+    shape: tuple[int, int, int]
+    """(C, H, W) of the targets that were trained on."""
     input_facts: dict[str, Any] | None
     """What `spec.extra` says of the inputs."""
 
@@ -230,6 +237,22 @@ class PairedGame(AdversarialGame):
     def answer(self, source: Tensor, given: Batch, rng: torch.Generator | None) -> Tensor:
         """Outputs (N, C, H, W) of inputs, as `translate` gives them; a game with more than one answer draws one."""
         return self.make(source)
+
+    def exportable(self) -> Exportable | None:
+        """The generator as a function of inputs whose sides are multiples of `stride`; from here on it is without noise."""
+        for each in self.generator.modules():
+            if isinstance(each, Noise):
+                each.always = False
+        facts, stride, scale = self.input_facts or {}, self.stride, self.scale
+        height, width = (max(1, round(side / scale / stride)) * stride for side in self.shape[1:])
+        source = Picture(
+            "source", self.source_count, (height, width), stride, tuple(facts.get("classes", ())),
+            hole=getattr(self, "takes_mask", False),
+        )  # fmt: skip
+        return ImageFunction(self.generator, source, self.finish)
+
+    finish: Callable[[Tensor, Tensor], Tensor] | None = None
+    """(Inputs, what the generator makes of them) → outputs; None: these are they. For what leaves the package."""
 
     pairs = True
     """Whether `data` of a batch is what its `source` should become."""

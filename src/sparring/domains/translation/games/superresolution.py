@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.domains.translation.games.paired import PairedLoss, PairedOptions
 from sparring.domains.translation.games.restoring import RestoringGame
@@ -136,6 +137,19 @@ class SuperResolutionGame(RestoringGame):
         if "real" in made:
             made["real"] = cut_to_multiple(made["real"], self.scale)
         return made
+
+    def exportable(self) -> Exportable | None:
+        """The generator with the weights that `translate` makes of those of both phases."""
+        function = super().exportable()
+        if function is not None and self.pretrained is not None and self.interpolation != 1 and self.kept:
+            function.generator = deepcopy(self.generator)
+            function.generator.load_state_dict(interpolated(self.pretrained, self.generator, self.interpolation))
+        return function
+
+    @staticmethod
+    def finish(source: Tensor, made: Tensor) -> Tensor:
+        """Outputs within [-1, 1]."""
+        return made.clamp(-1, 1)
 
     def make(self, source: Tensor) -> Tensor:
         """Outputs of inputs, (N, C, scale·H, scale·W)."""
