@@ -307,3 +307,78 @@ def test_classes_of_held_out_folders_have_the_numbers_of_the_training_data(tmp_p
     assert held.spec.classes == known.spec.classes and held.batch(torch.arange(2))["label"].tolist() == [1, 2]
     with pytest.raises(UserError, match="holds the class 'yak', which the training data has not"):
         open_translation(TranslationOptions(**folders(tmp_path / "c", bee=1, yak=1)), known=known.spec.extra)
+
+
+@pytest.fixture(scope="module")
+def both_ways(place: Path) -> Path:
+    """A game of two directions, on sides of 8 and 5 images."""
+    root = place / "unpaired"
+    write_pairs(root, 8, names="x{}")
+    for number in range(8):
+        file = root / "B" / f"x{number}.png"
+        file.unlink() if number > 4 else file.rename(root / "B" / f"y{number}.png")
+    sets = [
+        "model.generator={name: unet, width: 4, depth: 3, noise: false}",
+        "evaluate.metric=cycle_error",
+        "evaluate.count=4",
+    ]
+    return train(root, place / "both", *sets, recipe="cyclegan", steps=2)
+
+
+def test_both_directions_can_be_measured(both_ways: Path) -> None:
+    options: dict[str, Any] = {"features": "pixels", "metrics": "kid,cycle_error", "checkpoint": "last"}
+    there = sparring.evaluate(both_ways, **options)
+    back = sparring.evaluate(both_ways, label="b2a", **options)
+    assert there.figures["kid"].fake == there.figures["kid"].real == 5  # as many as the smaller side has
+    trained = sparring.load(both_ways, checkpoint="last", device="cpu")
+    data = trained.domain.open_reference(str(trained.recipe.data["source"]), trained.recipe.data, trained.spec)
+    inputs = torch.cat(
+        [batch["source"] for batch in from_translated(trained, data, seed=0, label="b2a", turned=True).batches(5)]
+    )
+    outputs = data.batch(torch.arange(5), augment=False)["data"]
+    assert sorted(inputs.mean(dim=(1, 2, 3)).tolist()) == pytest.approx(sorted(outputs.mean(dim=(1, 2, 3)).tolist()))
+    assert there.figures["kid"].value != back.figures["kid"].value
+    assert there.figures["cycle_error"].value != back.figures["cycle_error"].value
+    assert there.figures["cycle_error"].real == 0
+
+
+def test_the_way_there_and_back_is_recorded_during_a_training_and_shown(both_ways: Path) -> None:
+    assert '"metric/cycle_error"' in (both_ways / "metrics.jsonl").read_text()
+    with Image.open(sorted((both_ways / "samples").glob("*.png"))[-1]) as sheet:
+        # Two rows a direction, named at their left: input, output, and back.
+        assert sheet.width > 3 * 130 + 2 and sheet.height > 4 * 130
+
+
+def test_partners_that_nobody_knows_are_said(both_ways: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match="psnr needs samples and data in files of equal names, or a run that makes images"
+    ):
+        sparring.evaluate(both_ways, features="pixels", metrics="psnr", checkpoint="last")
+    with pytest.raises(UserError, match=r"evaluate\.metric=psnr compares pairs, and nothing of the data is known"):
+        train(
+            both_ways.parent / "unpaired",
+            tmp_path / "run",
+            "evaluate.metric=psnr",
+            "model.generator.width=4",
+            recipe="cyclegan",
+        )
+    with pytest.raises(UserError, match="b2b"):
+        sparring.evaluate(both_ways, features="pixels", label="b2b", checkpoint="last")
+
+
+def test_a_class_is_measured_against_its_own_images(place: Path) -> None:
+    root = place / "zoo"
+    for name, count in (("ant", 6), ("bee", 8)):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            tone = 20 * number + (100 if name == "bee" else 0)
+            Image.new("RGB", (20, 20), (tone, tone, 0)).save(root / name / f"{number}.png")
+    sets = ["model.generator={name: star, width: 4, blocks: 1}", "model.discriminator={name: star, width: 4}"]
+    run = train(root, place / "star", *sets, recipe="stargan", steps=2)
+    found = sparring.evaluate(run, features="pixels", metrics="fid", label="ant", checkpoint="last")
+    assert (found.figures["fid"].real, found.figures["fid"].fake) == (6, 6) and found.figures["fid"].facts[
+        "label"
+    ] == "ant"
+    # The others become ants, and those that there are are what they are measured against.
+    more = sparring.evaluate(run, features="pixels", metrics="fid", label="bee", checkpoint="last", count=8)
+    assert (more.figures["fid"].real, more.figures["fid"].fake) == (8, 6)

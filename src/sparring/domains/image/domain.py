@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
-from sparring.domains.domain import Domain, Progress
+from sparring.domains.domain import Progress
 from sparring.domains.image.data import ImageOptions, Images, open_images, open_pair
 from sparring.domains.image.games import GAMES
 from sparring.domains.image.metrics import MEASURES
-from sparring.imaging.features import FEATURES, open_features
+from sparring.domains.pictures import PictureDomain
 from sparring.imaging.likeness import ImageLikeness, open_likeness, read_images
-from sparring.imaging.save import save_npy, save_npz, save_pngs
-from sparring.imaging.show import save_png, sheet, to_uint8
-from sparring.metrics.figure import Features
+from sparring.imaging.show import save_png, sheet
 from sparring.options import validate
 
 
-class ImageDomain(Domain):
+class ImageDomain(PictureDomain):
     """Images: any size, one to four channels."""
 
     name = "image"
     games = GAMES
     measures = MEASURES
-    spaces = ("pixels", *(name for name in FEATURES if name != "pixels"))
-    formats = ("png", "npz", "npy", "sheet")
-    sample = "images (C, H, W) in [-1, 1], for a PNG round((x + 1) * 127.5) clipped to 0 ... 255"
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate against `ImageOptions`."""
@@ -50,12 +44,6 @@ class ImageDomain(Domain):
             order, columns = rows
             images, names = images[order], [conditions[number] for number in label[order][::columns].tolist()]
         save_png(sheet(images, columns=columns, labels=names), path)
-
-    def show_pairs(self, left: Batch, right: Batch, captions: Sequence[str], path: Path) -> bool:
-        """One row a pair: the left image, the right one, and the caption before them."""
-        both = torch.stack([left["data"].cpu(), right["data"].cpu()], dim=1).flatten(0, 1)
-        save_png(sheet(both, columns=2, labels=captions), path)
-        return True
 
     def show_grid(
         self,
@@ -82,23 +70,6 @@ class ImageDomain(Domain):
     ) -> tuple[Batch, list[str]]:
         """Image files at the size and with the channels of the training data, fitted as it was."""
         return read_images(files, (spec.shape[0], spec.shape[1], spec.shape[2]), fit=options.get("fit", "crop"))
-
-    def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
-        """`png`: a folder of files; `npz`, `npy`: array files; `sheet`: one picture. See `imaging.save`."""
-        if form == "png":
-            return save_pngs(samples, out)
-        if form == "npz":
-            return save_npz(samples, conditions, out)
-        if form == "npy":
-            return save_npy(samples, conditions, out)
-        batches = [Batch({**batch, "data": to_uint8(batch["data"])}) for batch in samples]
-        shown = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-        self.show(Batch(shown), conditions, out)
-        return [out]
-
-    def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
-        """See `imaging.features`."""
-        return open_features(which, data, progress=progress)
 
     def open_reference(
         self, source: str, options: Mapping[str, Any], spec: DataSpec, progress: Progress | None = None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.dataset import Dataset
-from sparring.domains.domain import Domain, Make, Progress, Translated
+from sparring.domains.domain import Make, Progress, Translated
+from sparring.domains.pictures import PictureDomain
 from sparring.domains.translation.check import check_translation
 from sparring.domains.translation.coco import map_instances
 from sparring.domains.translation.data import TranslationData, TranslationOptions, open_translation
@@ -19,22 +18,16 @@ from sparring.domains.translation.games import GAMES
 from sparring.domains.translation.metrics import MEASURES
 from sparring.domains.translation.show import translations
 from sparring.errors import UserError
-from sparring.imaging.features import FEATURES, open_features
-from sparring.imaging.save import save_npy, save_npz, save_pngs
 from sparring.imaging.show import save_png
-from sparring.metrics.figure import Features
 from sparring.options import validate
 
 
-class TranslationDomain(Domain):
+class TranslationDomain(PictureDomain):
     """Images made from images: maps to photographs, horses to zebras, small to large, grey to colour."""
 
     name = "translation"
     games = GAMES
     measures = MEASURES
-    spaces = ("pixels", *(name for name in FEATURES if name != "pixels"))
-    formats = ("png", "npz", "npy", "sheet")
-    sample = "images (C, H, W) in [-1, 1], for a PNG round((x + 1) * 127.5) clipped to 0 ... 255"
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate against `TranslationOptions`."""
@@ -63,22 +56,6 @@ class TranslationDomain(Domain):
     ) -> Translated:  # fmt: skip
         """Images, films, folders and archives of them. options: see `files.translate_files`."""
         return translate_files(inputs, out, game, spec, make, progress=progress, **options)
-
-    def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
-        """`png`: a folder of files; `npz`, `npy`: array files; `sheet`: one picture. See `imaging.save`."""
-        if form == "png":
-            return save_pngs(samples, out)
-        if form == "npz":
-            return save_npz(samples, conditions, out)
-        if form == "npy":
-            return save_npy(samples, conditions, out)
-        batches = list(samples)
-        self.show(Batch({name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}), conditions, out)
-        return [out]
-
-    def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Features:
-        """See `imaging.features`; of the outputs."""
-        return open_features(which, data, progress=progress)
 
     def open_reference(
         self, source: str, options: Mapping[str, Any], spec: DataSpec, progress: Progress | None = None

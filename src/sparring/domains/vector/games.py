@@ -14,11 +14,10 @@ from sparring.core import chance
 from sparring.core.adversarial import AdversarialGame, Latent, LossOptions
 from sparring.core.exportable import Exportable, Input
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
-from sparring.core.initialize import INITIALIZERS, initialize
-from sparring.core.regularize import spectral_norm
 from sparring.domains.vector.networks import DISCRIMINATORS, GENERATORS
 from sparring.errors import UserError
-from sparring.options import call, choose, resolve_named, validate
+from sparring.nn.building import build_network, resolve_networks
+from sparring.options import validate
 from sparring.recipe import Recipe, Section
 
 WIDEST_LATENT = 64
@@ -43,12 +42,7 @@ class ModelOptions(Section):
     def resolve(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The section validated, with the defaults of the networks that it names filled in. Raises UserError."""
         plain = validate(cls, values, where="model")
-        for role, table in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
-            plain[role] = resolve_named(table, plain[role], what=role, where=f"model.{role}")
-        if plain["initialize"]:
-            where = "model.initialize"
-            plain["initialize"] = resolve_named(INITIALIZERS, plain["initialize"], what="initialiser", where=where)
-        return plain
+        return resolve_networks(plain, {"generator": GENERATORS, "discriminator": DISCRIMINATORS})
 
 
 class VectorGame(AdversarialGame):
@@ -169,10 +163,8 @@ GAMES: dict[str, type[Game]] = {"adversarial": VectorGame}
 
 
 def _build(role: str, table: Mapping[str, type[nn.Module]], options: ModelOptions, *args: Any) -> nn.Module:
-    """A network by name, initialised, spectrally normalised where the recipe says so."""
-    own = dict(getattr(options, role))
-    if "name" not in own:
-        raise UserError(f"model.{role}.name is missing; there are {', '.join(table)}")
-    network: nn.Module = call(choose(table, own.pop("name"), what=role), own, *args, where=f"model.{role}")
-    initialize(network, options.initialize)
-    return spectral_norm(network) if role in options.spectral_norm else network
+    """A network of the section."""
+    initializer, normalised = options.initialize, options.spectral_norm
+    return build_network(
+        role, table, getattr(options, role), *args, initializer=initializer, spectrally_normalised=normalised
+    )
