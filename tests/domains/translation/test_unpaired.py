@@ -422,3 +422,17 @@ def test_cyclegan_at_256_pixels_has_the_papers_size() -> None:
     counts = {name: sum(each.numel() for each in module.parameters()) for name, module in game.players().items()}
     assert counts["generator"] == pytest.approx(2 * 11_378_179, rel=1e-3)
     assert counts["discriminator"] == pytest.approx(2 * 2_764_737, rel=1e-3)
+
+
+# What leaves the package
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_exported_translates_as_the_game_does(name: str) -> None:
+    game = make_game(name).eval()
+    function = game.exportable().eval()
+    inputs = function.draw(3, seed=0)
+    with torch.no_grad():
+        made = game.translate(Batch(inputs))["data"]
+        assert torch.allclose(function(**inputs), made, atol=1e-6)
+    assert list(inputs) == (["source", "label"] if name == "stargan" else ["source"])

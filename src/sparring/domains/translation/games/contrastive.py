@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from sparring.core import chance
 from sparring.core.adversarial import AdversarialGame, LossOptions
+from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Game, Losses
 from sparring.core.initialize import initialize
 from sparring.core.passes import precise
-from sparring.domains.translation.games.cycle import build
+from sparring.domains.translation.games.cycle import build, picture_function
 from sparring.domains.translation.games.translator import NetworkOptions, any_size, require_inputs
 from sparring.domains.translation.networks import DISCRIMINATORS, GENERATORS
 from sparring.domains.translation.networks.resnet import ResnetGenerator
@@ -90,13 +91,14 @@ class ContrastiveGame(AdversarialGame):
             latent=1, loss=loss, turns=recipe.train.turns, steps=recipe.train.steps,
         )  # fmt: skip
         game.weights, game.paired = loss, bool(spec.extra.get("paired"))
-        game.input_facts = spec.extra.get("input")
+        game.input_facts, game.shape = spec.extra.get("input"), (shape[0], shape[1], shape[2])
         game.heads = nn.ModuleList(PatchHead(channels, options.heads) for channels in map_channels(game.generator))
         initialize(game.heads, options.initialize)
         return game
 
     heads: nn.ModuleList
     input_facts: dict[str, Any] | None
+    shape: tuple[int, int, int]
 
     def players(self) -> dict[str, nn.Module]:
         """The heads move with the generator."""
@@ -158,9 +160,12 @@ class ContrastiveGame(AdversarialGame):
             made["real"] = given["data"]
         return made
 
+    def exportable(self) -> Exportable:
+        """The generator."""
+        return picture_function(self.generator, self.shape)
+
     generate = Game.generate
     draw_codes = Game.draw_codes
-    exportable = Game.exportable
 
 
 class PatchHead(nn.Module):

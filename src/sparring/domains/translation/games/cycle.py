@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.core.adversarial import AdversarialGame, LossOptions
+from sparring.core.exportable import Exportable, ImageFunction, Picture
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.passes import precise
 from sparring.core.replay import Replay
@@ -106,7 +107,8 @@ class CycleGame(Game):
         loss = CycleLoss(**validate(CycleLoss, recipe.loss, where="loss"))
         channels = require_inputs(spec, recipe.name, paired=False)
         require_pictures(spec, recipe.name)
-        side_a, side_b = (channels, *spec.shape[1:]), tuple(spec.shape)
+        height, width = spec.shape[1:]
+        side_a, side_b = (channels, height, width), (spec.shape[0], height, width)
         if loss.identity and side_a != side_b:
             raise UserError(
                 f"loss.identity compares what goes in with what comes out, and the sides have {channels} and {spec.shape[0]} "
@@ -114,13 +116,13 @@ class CycleGame(Game):
             )
         turns, steps = recipe.train.turns, recipe.train.steps
 
-        def direction(source: tuple[int, ...], target: tuple[int, ...]) -> Direction:
+        def direction(source: tuple[int, int, int], target: tuple[int, int, int]) -> Direction:
             generator = build("generator", GENERATORS, options, source[0], target)
             discriminator = build("discriminator", DISCRIMINATORS, options, 0, target)
             return Direction(generator, discriminator, target, loss=loss, turns=turns, steps=steps)
 
         game = cls(direction(side_a, side_b), direction(side_b, side_a), loss=loss, turns=turns, steps=steps)
-        game.paired = bool(spec.extra.get("paired"))
+        game.paired, game.shape = bool(spec.extra.get("paired")), side_a
         return game
 
     @property
@@ -203,14 +205,32 @@ class CycleGame(Game):
             translated["real"] = given[goal]
         return translated
 
+    def exportable(self) -> Exportable:
+        """The way from A to B."""
+        return picture_function(self.a2b.generator, self.shape)
+
     paired = False
     """Whether the data has pairs after all: then it is known what should have come of an input."""
+    shape: tuple[int, int, int]
+    """Of what side A is trained on."""
 
 
 def beside(losses: Mapping[str, Losses]) -> Losses:
     """The parts and figures of several, each under the name of its own before a slash."""
     parts = {f"{name}/{key}": value for name, each in losses.items() for key, value in each.items()}
     return Losses(parts, {f"{name}/{key}": value for name, each in losses.items() for key, value in each.watch.items()})
+
+
+def picture_function(generator: nn.Module, shape: tuple[int, int, int]) -> Exportable:
+    """A generator as a function of images alone. shape: (C, H, W) of those that it was trained on."""
+    return ImageFunction(generator, picture(generator, shape))
+
+
+def picture(generator: nn.Module, shape: tuple[int, int, int]) -> Picture:
+    """What a generator is given, of the size nearest to that of `shape` which it can take as it is."""
+    stride = int(getattr(generator, "stride", 1))
+    height, width = (max(1, round(side / stride)) * stride for side in shape[1:])
+    return Picture("source", shape[0], (height, width), stride)
 
 
 def build(role: str, table: Mapping[str, type[nn.Module]], options: NetworkOptions, *args: Any) -> nn.Module:

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from sparring.core import chance
 from sparring.core.adversarial import AdversarialGame, LossOptions
+from sparring.core.exportable import Choice, Exportable
 from sparring.core.game import Batch, DataSpec, Game, Losses
 from sparring.core.initialize import initialize
 from sparring.core.labels import Labels
 from sparring.core.passes import precise
-from sparring.domains.translation.games.cycle import build
+from sparring.domains.translation.games.cycle import build, picture
 from sparring.domains.translation.games.translator import NetworkOptions, any_size
 from sparring.domains.translation.networks import DISCRIMINATORS, GENERATORS
 from sparring.domains.translation.show import visible
@@ -53,6 +54,7 @@ class StarGame(AdversarialGame):
 
     weights: StarLoss
     classifier: nn.Module
+    shape: tuple[int, int, int]
 
     @classmethod
     def resolve(cls, recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -76,7 +78,7 @@ class StarGame(AdversarialGame):
             build("discriminator", DISCRIMINATORS, options, 0, shape),
             latent=1, loss=loss, turns=recipe.train.turns, steps=recipe.train.steps, labels=labels,
         )  # fmt: skip
-        game.weights = loss
+        game.weights, game.shape = loss, shape
         game.classifier = whole_map_classifier(game.discriminator, shape, len(labels.names))
         initialize(game.classifier, options.initialize)
         return game
@@ -139,19 +141,34 @@ class StarGame(AdversarialGame):
     def translate(self, given: Batch, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """The images of `given` as other kinds, which are their `label`.
 
-        given: `source`, or `data` as the training data has it, with its `label`. condition: the kind to make of each; None
-        goes through the kinds, from one image to the next.
+        given: `source`, and `label` beside it, the kind to make of each, where that is known; or `data` as the training data
+        has it. condition: the kind to make of each. Where nothing says it, one kind follows on the other.
         """
         source = given["source"] if "source" in given else given["data"]
+        if condition is None and "source" in given:
+            condition = given.get("label")
         if condition is None:
             condition = torch.arange(len(source), device=source.device) % len(self.classes)
         made = Batch(data=self.make(source, condition.to(source.device)).float(), source=source, input=visible(source))
         made["label"] = condition
         return made
 
+    def exportable(self) -> Exportable:
+        """The generator, of an image and the kind that it is to become."""
+        return KindFunction(self.generator, picture(self.generator, self.shape), Choice("label", tuple(self.classes)))
+
     generate = Game.generate
     draw_codes = Game.draw_codes
-    exportable = Game.exportable
+
+
+class KindFunction(Exportable):
+    """The generator as a function of images (N, C, H, W) and the kinds to make of them (N,)."""
+
+    def forward(self, source: Tensor, label: Tensor) -> Tensor:  # type: ignore[override]
+        """Images of those kinds."""
+        kinds = next(len(each.names) for each in self.inputs if isinstance(each, Choice))
+        made: Tensor = self.generator(append_label(source, label, kinds))
+        return made.float()
 
 
 def whole_map_classifier(discriminator: nn.Module, shape: tuple[int, int, int], classes: int) -> nn.Module:
