@@ -1,10 +1,10 @@
 """Several outputs for one input: BicycleGAN on edges of flowers, MUNIT between roses and sunflowers, the style of a hand.
 
-    python benchmarks/translation/several.py --data FOLDER [--only bicyclegan,munit,style]
+    python benchmarks/translation/several.py --data FOLDER [--only bicyclegan,munit,style] [--share 1]
 
 FOLDER holds flowers.zip (five classes of 128×128) and bsds500 (100 + 25 photographs of 481×321). Of each, images that were
 not trained on are translated, and set against plain baselines. There are no paintings here: the works of the style are
-photographs, others than those it is learnt for, printed by a procedure in five inks (`printed`).
+photographs, others than those it is learnt for, printed by a procedure in five inks (`printed`). --share shortens all trainings.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import sparring
 from sparring.core.game import Batch
 from sparring.domains import open_domain
 from sparring.domains.translation.data import TranslationOptions, open_translation
-from sparring.imaging.features import open_features
+from sparring.imaging.features.classifier import open_classifier
 from sparring.imaging.show import sheet, to_uint8
 from sparring.metrics.output_diversity import feature_distance, output_diversity, sample_diversity
 from sparring.metrics.structure import ms_ssim, ssim
 from sparring.trained import Trained as Player
 
 SIZE = 64
+SHOWN = 12_000  # images, in the training of classifiers
 OUTPUTS = 6  # of each input
 FEW = 32  # pixels a side of roses and sunflowers, whose files have no finer detail
 HELD_OUT = 100
@@ -133,7 +134,7 @@ def classifier(folder: Path, size: int = SIZE) -> Callable[[Batch], Batch]:
     """Features and logits of a network that was trained on the classes of a folder, images in folders of their class."""
     domain = open_domain("image")
     data = domain.open_data(domain.resolve_data({"source": str(folder), "size": size, "channels": 3}))
-    return open_features("classifier", data)
+    return open_classifier(data, samples=SHOWN)
 
 
 def several(trained: Player, given: Batch, count: int = OUTPUTS, **options: str) -> torch.Tensor:
@@ -365,11 +366,11 @@ PARTS: dict[str, tuple[Callable[[Path, Path, int, int], None], int]] = {
 
 def main() -> None:
     """Train, measure and keep each that is asked for."""
-    options = arguments(__doc__, only=",".join(PARTS))
+    options = arguments(__doc__, only=",".join(PARTS), share=1.0)
     torch.set_num_threads(1)
     for name in options.only.split(","):
         part, steps = PARTS[name]
-        part(options.data, options.out, steps, options.seed)
+        part(options.data, options.out, round(steps * options.share), options.seed)
 
 
 if __name__ == "__main__":
