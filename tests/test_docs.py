@@ -40,6 +40,7 @@ from sparring.domains.image.games.information import InformationOptions
 from sparring.domains.image.games.selfsupervised import SelfSupervisedOptions
 from sparring.domains.image.games.style import StyledOptions
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
+from sparring.domains.translation.data import TranslationOptions
 from sparring.metrics.meter import measure_of
 from sparring.nn.augmentation import AUGMENTATIONS
 from sparring.nn.mlp import VectorDiscriminator
@@ -165,12 +166,8 @@ def find_recipe(reference: str, folder: Path) -> Recipe:
 def play(recipe: Recipe, overrides: tuple[str, ...]) -> None:
     """Build everything that the keys are about as for digits, and look at each turn's loss."""
     recipe = api.resolve(recipe.override(overrides))
-    domain, options = open_domain(recipe.domain), ImageOptions(**recipe.data)
-    height, width = options.size if isinstance(options.size, tuple) else (options.size or 8, options.size or 8)
-    channels = options.channels or 1
-    classes = tuple(options.classes or map(str, range(10)))
-    spec = DataSpec((channels, height, width), classes, 1797, {"label_counts": [1] * len(classes)})
-    build_augmentation(options.augment, (channels, height, width))
+    domain = open_domain(recipe.domain)
+    spec, batch = (as_pairs if recipe.domain == "translation" else as_digits)(recipe)
     torch.manual_seed(0)
     game = domain.build_game(recipe, spec)
     for player, module in game.players().items():
@@ -179,9 +176,29 @@ def play(recipe: Recipe, overrides: tuple[str, ...]) -> None:
     assert learning_rate(recipe.train.schedule, 0, recipe.train.steps) > 0
     if recipe.evaluate.metric:
         measure_of(domain.measures, recipe.evaluate.metric)
-    batch = Batch(data=torch.rand(4, *spec.shape) * 2 - 1, label=torch.arange(4) % len(classes))
     for turn in [*game.turns(0), *game.turns(recipe.train.steps or 1000)]:
         assert torch.isfinite(game.loss(turn, batch, 0).total)
+
+
+def as_digits(recipe: Recipe) -> tuple[DataSpec, Batch]:
+    """What data of the recipe would be like if they were digits, and some."""
+    options = ImageOptions(**recipe.data)
+    height, width = options.size if isinstance(options.size, tuple) else (options.size or 8, options.size or 8)
+    channels = options.channels or 1
+    classes = tuple(options.classes or map(str, range(10)))
+    spec = DataSpec((channels, height, width), classes, 1797, {"label_counts": [1] * len(classes)})
+    build_augmentation(options.augment, (channels, height, width))
+    return spec, Batch(data=torch.rand(4, *spec.shape) * 2 - 1, label=torch.arange(4) % len(classes))
+
+
+def as_pairs(recipe: Recipe) -> tuple[DataSpec, Batch]:
+    """Colour photographs and their partners, or photographs alone where the recipe makes its inputs from them."""
+    options = TranslationOptions(**recipe.data)
+    height, width = options.size if isinstance(options.size, tuple) else (options.size or 64, options.size or 64)
+    inputs = None if options.layout == "single" else {"kind": "image", "channels": 3}
+    spec = DataSpec((3, height, width), (), 100, {"paired": inputs is not None, "input": inputs})
+    data, source = (torch.rand(2, *spec.shape) * 2 - 1 for _ in range(2))
+    return spec, Batch(data=data, **({} if inputs is None else {"source": source}))
 
 
 def test_the_readme_lists_every_packaged_recipe_and_no_other() -> None:
