@@ -239,6 +239,21 @@ def test_files_are_translated_in_several_outputs_and_in_a_given_style(name: str,
     assert np.abs(same - again).max() <= 1
 
 
+@pytest.mark.parametrize(("name", "drawn"), [("bicyclegan", "code"), ("munit", "style"), ("style", None)])
+def test_what_leaves_the_package_is_a_function_of_the_input_and_of_what_is_drawn(name: str, drawn: str | None) -> None:
+    game = make_game(name).eval()
+    function = game.exportable()
+    inputs = function.draw(2, seed=0)
+    assert list(inputs) == ["source", *([drawn] if drawn else [])]
+    with torch.no_grad():
+        assert torch.allclose(function(**inputs), game.translate(Batch(inputs))["data"], atol=1e-6)
+    held = {each.data_ptr() for each in function.parameters()}
+    assert (
+        held < {each.data_ptr() for module in game.averaged().values() for each in module.parameters()}
+        or name == "style"
+    )
+
+
 # BicycleGAN
 
 

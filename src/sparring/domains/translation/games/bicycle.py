@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sparring.core import chance
 from sparring.core.adversarial import standing
+from sparring.core.exportable import Exportable, Noise, Picture
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.initialize import initialize
 from sparring.core.losses import bind, resolve_loss
@@ -50,7 +51,7 @@ class BicycleGame(Game):
 
     generator: (inputs (N, S, H, W), codes (N, code)) → images. encoder: images → mean and log variance of their codes.
     encoded, random: discriminators (images, inputs or None) → logits, of outputs for the codes of targets and for codes
-    of the prior; they share no weights (sec. 4).
+    of the prior; they share no weights (sec. 4). shape: (S, H, W) of inputs that it is trained on.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class BicycleGame(Game):
         *,
         code: int,
         loss: BicycleLoss,
+        shape: tuple[int, int, int],
         sees_source: bool = True,
         input_facts: dict[str, Any] | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class BicycleGame(Game):
         self.generator, self.encoder = generator, encoder
         self.discriminators = nn.ModuleDict(dict(zip(("encoded", "random"), discriminators, strict=True)))
         self.code, self.weights, self.sees_source, self.input_facts = code, loss, sees_source, input_facts
+        self.shape = shape
         self.adversarial = bind(loss.name, loss.options)
 
     takes_style = True
@@ -110,6 +113,7 @@ class BicycleGame(Game):
             (one, other),
             code=code,
             loss=loss,
+            shape=(source, *shape[1:]),
             sees_source=options.sees_source,
             input_facts=spec.extra.get("input"),
         )
@@ -200,6 +204,22 @@ class BicycleGame(Game):
         if "data" in given:
             made["real"] = given["data"]
         return made
+
+    def exportable(self) -> Exportable:
+        """The generator, of inputs and codes."""
+        classes = tuple((self.input_facts or {}).get("classes", ()))
+        height, width = (max(1, round(side / self.stride)) * self.stride for side in self.shape[1:])
+        source = Picture("source", self.shape[0], (height, width), self.stride, classes)
+        return Coded(self.generator, source, Noise("code", self.code))
+
+
+class Coded(Exportable):
+    """A generator as a function of inputs (N, S, H, W) and codes (N, code)."""
+
+    def forward(self, source: Tensor, code: Tensor) -> Tensor:  # type: ignore[override]
+        """Images (N, C, H, W)."""
+        made: Tensor = self.generator(source, code)
+        return made.float()
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sparring.core import chance
 from sparring.core.adversarial import standing
+from sparring.core.exportable import Exportable, Noise, Picture
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.initialize import INITIALIZERS, initialize
 from sparring.core.losses import bind, resolve_loss
@@ -56,17 +57,18 @@ class MunitGame(Game):
     """Two autoencoders that agree on contents, and a discriminator of each side (Huang et al. 2018).
 
     Batches have `source` on side A and `data` on side B; of an image x_a = decode_a(c_a, s_a), the other side is
-    decode_b(c_a, s) with a style s drawn from N(0, I), or read off an image of side B. Condition 0 is from A to B, 1 from B to A.
+    decode_b(c_a, s) with a style s drawn from N(0, I), or read off an image of side B. Condition 0 is from A to B, 1 from B to A. shape: (C, H, W) of
+    side A.
     """
 
     def __init__(
         self, autoencoders: tuple[StyledAutoencoder, StyledAutoencoder], discriminators: tuple[nn.Module, nn.Module],
-        *, loss: MunitLoss, paired: bool = False,
+        *, shape: tuple[int, int, int], loss: MunitLoss, paired: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.autoencoders = nn.ModuleDict(dict(zip("ab", autoencoders, strict=True)))
         self.discriminators = nn.ModuleDict(dict(zip("ab", discriminators, strict=True)))
-        self.weights, self.paired = loss, paired
+        self.weights, self.paired, self.shape = loss, paired, shape
         self.adversarial = bind(loss.name, loss.options)
 
     takes_style = True
@@ -108,7 +110,8 @@ class MunitGame(Game):
             return autoencoder, discriminator
 
         (auto_a, judge_a), (auto_b, judge_b) = side(channels), side(spec.shape[0])
-        return cls((auto_a, auto_b), (judge_a, judge_b), loss=loss, paired=bool(spec.extra.get("paired")))
+        paired, shape = bool(spec.extra.get("paired")), (channels, height, width)
+        return cls((auto_a, auto_b), (judge_a, judge_b), shape=shape, loss=loss, paired=paired)
 
     @property
     def conditions(self) -> Sequence[str]:
@@ -217,6 +220,26 @@ class MunitGame(Game):
         if self.paired and goal in given:
             made["real"] = given[goal]
         return made
+
+    def exportable(self) -> Exportable:
+        """The way from A to B, of images and styles."""
+        height, width = (max(1, round(side / self.stride)) * self.stride for side in self.shape[1:])
+        source = Picture("source", self.shape[0], (height, width), self.stride)
+        goes: Any = self.autoencoders["b"]
+        return Styled(self.autoencoders["a"].content_encoder, goes.decoder, source, Noise("style", goes.style))  # type: ignore[arg-type]
+
+
+class Styled(Exportable):
+    """A content encoder and the other side's decoder as a function of images (N, C, H, W) and styles (N, style)."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, source: Picture, style: Noise) -> None:
+        super().__init__(nn.ModuleDict({"encoder": encoder, "decoder": decoder}), source, style)
+
+    def forward(self, source: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]
+        """Images of the other side."""
+        parts: Any = self.generator
+        made: Tensor = parts["decoder"](parts["encoder"](source), style)
+        return made.float()
 
 
 def distance(one: Tensor, other: Tensor) -> Tensor:

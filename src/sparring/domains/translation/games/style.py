@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from sparring.core import processes
 from sparring.core.adversarial import standing
+from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
 from sparring.core.losses import bind, resolve_loss
 from sparring.core.passes import precise
 from sparring.domains.translation.games.bicycle import require_single_turns
-from sparring.domains.translation.games.cycle import require_pictures
+from sparring.domains.translation.games.cycle import picture_function, require_pictures
 from sparring.domains.translation.games.translator import NetworkOptions, any_size, require_inputs
 from sparring.domains.translation.networks import DISCRIMINATORS, GENERATORS
 from sparring.domains.translation.show import visible
@@ -65,16 +66,23 @@ class StyleGame(Game):
 
     The encoder learns with the generator, so it leaves out of contents what the style does not keep: the style-aware
     content loss (Sanakoyeu et al. 2018, sec. 3.2). Batches have photographs as `source` and works as `data`; nothing
-    belongs together.
+    belongs together. shape: (C, H, W) of both.
     """
 
     success: Tensor
 
     def __init__(
-        self, generator: nn.Module, discriminator: nn.Module, *, loss: StyleLoss, paired: bool = False
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        shape: tuple[int, int, int],
+        loss: StyleLoss,
+        paired: bool = False,
     ) -> None:
         super().__init__()
         self.generator, self.discriminator, self.weights, self.paired = generator, discriminator, loss, paired
+        self.shape = shape
         self.adversarial = bind(loss.name, loss.options)
         self.register_buffer("success", torch.tensor(loss.success or 0.0))
 
@@ -109,7 +117,7 @@ class StyleGame(Game):
                 "use model.generator.name=styler or resnet"
             )
         discriminator = build_network("discriminator", DISCRIMINATORS, options.discriminator, 0, shape, **shared)
-        return cls(generator, discriminator, loss=loss, paired=bool(spec.extra.get("paired")))
+        return cls(generator, discriminator, shape=shape, loss=loss, paired=bool(spec.extra.get("paired")))
 
     def players(self) -> dict[str, nn.Module]:
         """The two of them."""
@@ -188,3 +196,7 @@ class StyleGame(Game):
         if self.paired and "data" in given:
             made["real"] = given["data"]
         return made
+
+    def exportable(self) -> Exportable:
+        """The generator, of images."""
+        return picture_function(self.generator, self.shape)
