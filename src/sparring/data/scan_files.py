@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sparring.data.decode import quiet
 from sparring.data.source import BrokenSample
 from sparring.errors import UserError, missing_extra
 
@@ -62,9 +63,9 @@ def is_scan_file(path: Path | str) -> bool:
 def is_deep_image(file: bytes | Path) -> bool:
     """Whether an image file (PNG, TIFF) has one channel of more than eight bits."""
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=("PNG", "TIFF")) as image:
+        with quiet, Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=("PNG", "TIFF")) as image:
             return image.mode.startswith("I") or image.mode == "F"
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
 

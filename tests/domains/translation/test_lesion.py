@@ -186,6 +186,41 @@ def test_masks_go_with_the_lesions_and_healthy_images_with_no_one(folder: Path) 
         assert batch["source"].max() < 0
 
 
+def test_a_short_training_paints_lesions_where_it_shall_and_tissue_where_they_are() -> None:
+    """Dark noise is tissue, a bright square a lesion."""
+    keys = (
+        "model.generator.width=8",
+        "model.discriminator.width=8",
+        "model.discriminator.halvings=2",
+        "model.feather=1",
+    )
+    game = make_game(*keys)
+    rng = torch.Generator().manual_seed(0)
+
+    def draw(count: int) -> Batch:
+        healthy, beside = 0.05 * torch.randn(2, count, 1, 16, 16, generator=rng) - 0.6
+        mask = torch.zeros(count, 1, 16, 16)
+        for number, (top, left) in enumerate(torch.randint(2, 10, (count, 2), generator=rng).tolist()):
+            mask[number, :, top : top + 4, left : left + 4] = 1
+        return Batch(data=torch.where(mask > 0, 0.5, beside), source=healthy, mask=mask)
+
+    players = game.players()
+    optimizers = {name: torch.optim.Adam(each.parameters(), 2e-3, betas=(0.5, 0.99)) for name, each in players.items()}
+    for step in range(30):
+        batch = draw(8)
+        for turn in game.turns(step):
+            loss = game.loss(turn, batch, step).total
+            optimizers[turn.player].zero_grad()
+            loss.backward()
+            optimizers[turn.player].step()
+    batch = draw(32)
+    inside = batch["mask"] > 0
+    game.eval()
+    added = game.translate(batch)["data"]
+    removed = game.translate(batch, condition=torch.ones(32))["data"]
+    assert added[inside].mean() > 0 and removed[inside].mean() < -0.4
+
+
 def make_trainer(folder: Path, run: Run | None = None) -> Trainer:
     keys = ("train.batch_size=2", "train.checkpoint_every=3", f"data.source={folder}")
     recipe = load_recipe("lesion").override([*SMALL, *keys])
