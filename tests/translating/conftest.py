@@ -58,6 +58,12 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture
+def maps() -> DataSpec:
+    """Data whose inputs are label maps."""
+    return pictures_of(LABELS)
+
+
 @pytest.fixture(scope="session")
 def plain(make_run: Callable[..., Path]) -> Path:
     """A run of pictures from pictures, without any randomness."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 import sparring
 from shell import sparring as shell
-from sparring.core.game import Batch
+from sparring.core.game import Batch, DataSpec
 from sparring.data.source import BrokenSample
 from sparring.domains.translation.inputs import Holes, LabelMaps
 from sparring.errors import UserError
@@ -188,6 +188,29 @@ def test_a_hole_is_what_is_transparent_or_bright_in_the_mask(tmp_path: Path) -> 
         holes.read((tmp_path / "whole.png").read_bytes(), "whole", Beside())
 
 
+# Styles
+
+
+def test_a_style_gives_outputs_its_look(make_run: Callable[..., Path], maps: DataSpec, tmp_path: Path) -> None:
+    run = make_run(
+        "spade",
+        "model.generator={name: spade, width: 2, code: 4}",
+        "model.discriminator={name: patch, width: 2, field: 16}",
+        spec=maps,
+    )
+    Image.fromarray(label_map([0, 1, 7], (40, 40))).save(tmp_path / "map.png")
+    for name, seed in (("one", 0), ("two", 1)):
+        picture(50, 30, seed=seed).save(tmp_path / f"{name}.jpg")
+    made = {}
+    for name, style, seed in (("a", "one", 0), ("b", "one", 5), ("c", "two", 0)):
+        sparring.translate(
+            run, [tmp_path / "map.png"], out=tmp_path / name, style=tmp_path / f"{style}.jpg", seed=seed, device="cpu"
+        )
+        made[name] = pixels(tmp_path / name / "map.png")
+    assert np.array_equal(made["a"], made["b"]), "a given style leaves nothing to draw"
+    assert not np.array_equal(made["a"], made["c"])
+
+
 # Errors
 
 
@@ -243,8 +266,6 @@ def test_runs_that_draw_and_runs_that_translate_name_each_others_verb(
     assert (
         "`sparring translate` does that for files" in shell("generate", plain, "--out", tmp_path / "made", *CPU).error
     )
-    from sparring.core.game import DataSpec
-
     drawing = make_run(
         "dcgan", "model.generator.width=4", "model.discriminator.width=4", spec=DataSpec((1, 8, 8), (), 8)
     )

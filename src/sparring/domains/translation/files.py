@@ -19,7 +19,7 @@ from PIL import Image
 
 from sparring.core.game import DataSpec, Game
 from sparring.data.archive import split_archive
-from sparring.data.decode import EXTENSIONS
+from sparring.data.decode import EXTENSIONS, fit
 from sparring.data.scan_files import DICOM, NIFTI, is_scan_file
 from sparring.data.scans import without_ending
 from sparring.data.source import BrokenSample
@@ -91,10 +91,10 @@ def translate_files(
     given = find_files(inputs)
     besides = {"mask": _companions(mask, "--mask"), "instance": _companions(instance, "--instance")}
     _refuse_unused(game, spec, mask, instance, style)
-    beside = {}
-    if style is not None:
-        beside["style"] = read_style(_read(Path(style)), str(style), spec)
-    whole = WholePictures(game, make, taken, beside=beside, tile=tile, overlap=overlap)
+    look = None if style is None else read_style(_read(Path(style)), str(style), spec.shape[0])
+    if look is not None and not getattr(game, "style_of_layout", False):
+        look = fit(look, (spec.shape[1], spec.shape[2]))  # as the looks of images were learnt
+    whole = WholePictures(game, make, taken, style=look, tile=tile, overlap=overlap)
     scans = Scans(spec, taken, backwards=backwards)
     done = Translated()
     names = _targets(given, count)

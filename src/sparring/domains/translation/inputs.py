@@ -187,15 +187,17 @@ def inputs_of(game: Game, spec: DataSpec, *, backwards: bool = False) -> Inputs:
     return LabelMaps(facts) if facts["kind"] == "labels" else Pictures(int(facts["channels"]))
 
 
-def read_style(data: bytes, name: str, spec: DataSpec) -> Tensor:
-    """A picture whose look outputs are to have, as the data's outputs are, (1, C, H, W). Raises UserError."""
-    from sparring.data.decode import fit
-
+def read_style(data: bytes, name: str, count: int) -> Stored:
+    """A picture of `count` channels whose look outputs are to have. Raises UserError."""
     try:
-        picture = channels(decode(data, name), spec.shape[0])
+        return channels(decode(data, name), count)
     except BrokenSample as error:
         raise UserError(f"{name}: {error}") from error
-    return as_pictures(_channels_first(fit(picture, (spec.shape[1], spec.shape[2]))))
+
+
+def encode_picture(stored: Stored) -> Tensor:
+    """A picture (H, W, C) as (1, C, H, W) in [-1, 1]."""
+    return as_pictures(_channels_first(stored))
 
 
 def _channels_first(stored: Stored) -> Tensor:

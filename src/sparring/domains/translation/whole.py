@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparring.core.game import Batch, Game
+from sparring.data.decode import fit
 from sparring.domains.domain import Make
-from sparring.domains.translation.inputs import Inputs, Stored
+from sparring.domains.translation.inputs import Inputs, Stored, encode_picture
 from sparring.domains.translation.tiles import (
     Grid,
     Span,
@@ -41,8 +42,8 @@ def as_bytes(made: Tensor) -> NDArray[np.uint8]:
 class WholePictures:
     """Translates stored pictures with a game, bit for bit the same for the same seed.
 
-    make: what the game makes of a batch with a seed. inputs: what the game takes. beside: further entries of its batches,
-    of one row. tile: pixels a side, of the input; 0 never cuts; None: tiles where the activations of the whole picture
+    make: what the game makes of a batch with a seed. inputs: what the game takes. style: a picture (H, W, C) whose look
+    outputs are to have, for games that take one: the same for all tiles, unless it is of the input's layout. tile: pixels a side, of the input; 0 never cuts; None: tiles where the activations of the whole picture
     would take more than `tiles.BUDGET` bytes, as large as fit into that. overlap: of tiles; None: a quarter.
     """
 
@@ -52,11 +53,12 @@ class WholePictures:
         make: Make,
         inputs: Inputs,
         *,
-        beside: Mapping[str, Tensor] | None = None,
+        style: Stored | None = None,
         tile: int | None = None,
         overlap: int | None = None,
     ) -> None:
-        self.make, self.inputs, self.beside = make, inputs, dict(beside or {})
+        self.make, self.inputs, self.style = make, inputs, style
+        self.laid_out = bool(getattr(game, "style_of_layout", False))
         self.norms: list[nn.Module] = [*game.averaged().values()]
         self.stride, self.scale = stride_of(game), int(getattr(game, "scale", 1))
         self.tile, self.overlap = tile, overlap
@@ -70,14 +72,18 @@ class WholePictures:
         """What becomes of a picture (H, W, C), as `finish` gives it, H and W times `scale`. Raises UserError."""
         height, width = stored.shape[:2]
         mirrored, top, left = self._mirrored(stored)
+        style = self._style(height, width)
         grid = self.grid(stored)
 
         def cut(rows: Span, columns: Span) -> Batch:
-            return self.inputs.encode(mirrored[slice(*rows), slice(*columns)])
+            piece = self.inputs.encode(mirrored[slice(*rows), slice(*columns)])
+            if style is not None:
+                part = style[slice(*rows), slice(*columns)] if self.laid_out else style
+                piece["style"] = encode_picture(part)
+            return piece
 
         def make(piece: Batch) -> Tensor:
-            beside = {name: each.expand(piece.count, *each.shape[1:]) for name, each in self.beside.items()}
-            return self.make(Batch(piece, **beside), seed)["data"].float().cpu()
+            return self.make(piece, seed)["data"].float().cpu()
 
         if len(grid) == 1:
             whole = translate_tiled(make, cut, grid, finish, scale=self.scale)
@@ -94,6 +100,12 @@ class WholePictures:
             slice(at * self.scale, (at + size) * self.scale) for at, size in ((top, height), (left, width))
         )
         return whole[rows, columns]
+
+    def _style(self, height: int, width: int) -> Stored | None:
+        """The style for a picture of this size, with what is mirrored around it where both are laid out alike."""
+        if self.style is None or not self.laid_out:
+            return self.style
+        return self._mirrored(fit(self.style, (height, width), "stretch"))[0]
 
     def _mirrored(self, stored: Stored) -> tuple[Stored, int, int]:
         """Continued by mirroring to multiples of `stride`, evenly on both sides, as `any_size` does; what lies before."""
@@ -123,7 +135,11 @@ class WholePictures:
         if self._cost is None:
             side = -(-COUNTED // self.stride) * self.stride
             corner = stored[:side, :side]
-            given = Batch(self.inputs.encode(corner), **self.beside)
+            given = self.inputs.encode(corner)
+            if self.style is not None:
+                given["style"] = encode_picture(
+                    fit(self.style, corner.shape[:2], "stretch") if self.laid_out else self.style
+                )
             self._cost = bytes_per_pixel(lambda: self.make(given, 0), corner.shape[0] * corner.shape[1])
         return self._cost
 

@@ -145,6 +145,14 @@ class EnhancedGame(PairedGame):
         numbers = batch["instance"][:, 0].long()
         return classes + (count + 1) * numbers, classes
 
+    @property
+    def takes_style(self) -> bool:
+        """Whether instances may look as those of an image, `style` beside `source`."""
+        return bool(self.generator.features)
+
+    style_of_layout = True
+    """An image for `style` shows what the input does, at the same places."""
+
     def answer(self, source: Tensor, given: Batch, rng: torch.Generator | None) -> Tensor:
         """Outputs at full size; instances look as drawn, or as those of images (N, C, H, W) of the same layout, `style`."""
         generator, size = self.generator, source.shape[2:]

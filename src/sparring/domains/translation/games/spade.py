@@ -48,6 +48,11 @@ class SpadeGame(PairedGame):
             )
         return generator
 
+    @property
+    def takes_style(self) -> bool:
+        """Whether outputs may be given the look of an image, `style` beside `source`."""
+        return bool(self.generator.code)
+
     def draw(self, batch: Batch) -> Tensor:
         """Outputs for the inputs of `batch`, in the style of its targets where there are styles."""
         source = self.source_of(batch)
