@@ -33,7 +33,7 @@ MISSING = 0.3  # of the lines outside the middle sixth
 
 
 def main() -> None:
-    options = arguments(__doc__, steps=300)
+    options = arguments(__doc__, steps=800)
     images, _, names = read_brains(options.data / "brain_mri", SIZE)
     for part, numbers in zip(("train", "test"), split(groups_of(images), 0.2, options.seed), strict=True):
         folder = options.out / f"motion-{options.seed}" / part
