@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-STEPS, BATCH, RATE = 500, 16, 3e-3
+STEPS, BATCH, RATE = 150, 16, 4e-3
 
 
 class Segmenter(nn.Module):

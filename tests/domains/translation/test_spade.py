@@ -118,6 +118,16 @@ def test_a_style_is_the_targets_in_training_and_drawn_or_lent_afterwards() -> No
     assert torch.equal(lent, game.translate(Batch(given, code=code))["data"])
 
 
+def test_what_is_exported_takes_a_code_where_there_are_styles() -> None:
+    for length, names in ((0, ["source"]), (6, ["source", "code"])):
+        game = make_game(f"model.generator.code={length}").eval()
+        function = game.exportable()
+        assert function is not None and [each.name for each in function.inputs] == names
+        drawn = function.draw(2, seed=0)
+        assert drawn["source"].shape == (2, CLASSES, 16, 16)
+        assert torch.equal(function(**drawn), game.translate(Batch(drawn))["data"])
+
+
 def test_without_a_code_there_is_one_output_and_no_encoder() -> None:
     game, batch = make_game().eval(), make_batch()
     assert game.generator.encoder is None

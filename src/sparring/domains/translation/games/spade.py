@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core import chance
-from sparring.core.exportable import Exportable
+from sparring.core.exportable import Exportable, Noise
 from sparring.core.game import Batch
-from sparring.domains.translation.games.bicycle import divergence
+from sparring.domains.translation.games.bicycle import Coded, divergence
 from sparring.domains.translation.games.paired import PairedGame, PairedLoss, PairedOptions
 from sparring.domains.translation.games.translator import any_size
 from sparring.domains.translation.networks.spade import SpadeGenerator
@@ -85,5 +85,8 @@ class SpadeGame(PairedGame):
         return self.in_style(source, code)
 
     def exportable(self) -> Exportable | None:
-        """The generator; None where it takes a code, which is no input of what leaves the package."""
-        return None if self.generator.code else super().exportable()
+        """The generator, of label maps, and of codes where there are styles."""
+        plain = super().exportable()
+        if plain is None or not self.generator.code:
+            return plain
+        return Coded(self.generator, *plain.inputs, Noise("code", self.generator.code))
