@@ -5,11 +5,13 @@ python benchmarks/translation/photos.py --data FOLDER [--only pix2pix,spade,pix2
 What is measured, of all 101 frames of the validation set at 64×48 pixels, one output each:
 
 - fid: Fréchet distance of outputs and photographs in features that were learnt from the validation photographs (the
-  space `classifier`; between two halves of the photographs it is `floor`)
+  space `classifier`). Beside `photographs` stands that of their even and odd frames, which are a second apart: a floor that
+  cannot be reached
 - sharpness: mean length of the brightness gradient, as a share of the photographs'. 1 is as sharp as they are
 - psnr, ssim: of each output with its photograph
 - pixels, miou: how much of the label map a small segmenter finds again in the outputs, which was trained on the photographs
-  of the training set; what it finds in the held-out photographs themselves is the ceiling
+  of the training set, beside what it finds in the held-out photographs themselves. Outputs may lie above that: they look
+  like the photographs that both have learnt from
 
 beside those of two baselines: the mean photograph of the training set, and the same generator taught by mean absolute
 differences alone.
@@ -49,7 +51,7 @@ def main() -> None:
     """Train, measure, keep."""
     options = arguments(__doc__, only="pix2pix,pix2pixhd,spade")
     camvid = options.data / "camvid"
-    learning, held = (open_side(camvid / split, options.out) for split in ("train", "val"))
+    learning, held = (open_side(camvid / split) for split in ("train", "val"))
     photographs, maps = whole(held)
     features = open_features("classifier", held)
     segmenter = learn(*whole(learning), seed=options.seed, kept=options.out / "segmenter.pt")
@@ -90,7 +92,7 @@ def main() -> None:
         )
 
 
-def open_side(folder: Path, out: Path) -> TranslationData:
+def open_side(folder: Path) -> TranslationData:
     """A split at the size that is trained on, without jitter."""
     given: dict[str, Any] = {"source": str(folder), "sides": ("label", "photo"), "size": SIZE, "fit": "stretch"}
     return open_translation(TranslationOptions(**given, void=VOID, classes=[str(each) for each in range(VOID)]))
