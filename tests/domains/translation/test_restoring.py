@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import sparring
 from sparring.core.game import Batch, DataSpec, Game, Turn
 from sparring.domains import open_domain
 from sparring.domains.translation.colour import grey_of, lab_of, rgb_of
@@ -260,9 +261,10 @@ def test_outputs_go_from_the_pretrained_weights_to_the_final_ones(photographs: B
         game.interpolation = 0.0
         assert torch.allclose(game.make(source), first, atol=1e-6) and not torch.allclose(first, last)
         game.interpolation = 0.25
-        between = interpolated(game.pretrained, game.generator, 0.25)
+        first_weights = game.pretrained.weights()
+        between = interpolated(first_weights, game.generator, 0.25)
         assert torch.allclose(
-            between["head.weight"], 0.75 * game.pretrained.head.weight + 0.25 * game.generator.head.weight
+            between["head.weight"], 0.75 * first_weights["head.weight"] + 0.25 * game.generator.head.weight
         )
         assert not torch.allclose(game.make(source), first)
 
@@ -508,3 +510,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(name: str, tmp_pa
     resumed.train()
     for key, value in whole.game.state_dict().items():
         assert torch.equal(value, resumed.game.state_dict()[key]), key
+
+
+def test_a_loaded_run_has_the_weights_of_both_phases(tmp_path: Path, photographs: Batch) -> None:
+    recipe = tiny("esrgan", "train.steps=3", "loss.pretrain_steps=2", "train.ema.half_life=8")
+    seed_everything(0)
+    data = Photographs()
+    game = open_domain("translation").build_game(recipe, data.spec)
+    run = Run.create(tmp_path / "run", recipe, data.spec, "photographs")
+    Trainer(game, data, recipe, Engine(device="cpu"), run, say=lambda text: None).train()
+    loaded: Any = sparring.load(run.folder).game
+    assert game.pretrained.taken and loaded.pretrained.taken
+    for name, value in game.pretrained.weights().items():
+        assert torch.equal(value, loaded.pretrained.weights()[name]), name
+    source = game.source_of(photographs)
+    with torch.no_grad():
+        made = [loaded.translate(Batch(source=source))["data"]]
+        loaded.interpolation = 0.0
+        made.append(loaded.translate(Batch(source=source))["data"])
+    assert not torch.equal(*made)

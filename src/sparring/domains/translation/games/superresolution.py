@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Literal
 
@@ -63,8 +64,7 @@ class SuperResolutionGame(RestoringGame):
     loss_model: type[PairedLoss] = SuperResolutionLoss
     degradation: Degradation
     interpolation: float
-    pretrained: nn.Module | None
-    kept: Tensor
+    pretrained: KeptWeights | None
 
     @classmethod
     def build_generator(cls, source: int, shape: tuple[int, int, int], options: PairedOptions) -> nn.Module:
@@ -88,10 +88,8 @@ class SuperResolutionGame(RestoringGame):
         assert isinstance(options, SuperResolutionOptions)
         self.scale, self.degradation, self.interpolation = options.scale, options.degradation, options.interpolation
         self.pretrained = None
-        # Whether there are weights of the first phase yet.
-        self.register_buffer("kept", torch.tensor(False))
         if self.weights.pretrain_steps and (self.weights.adversarial or self.weights.matching):
-            self.pretrained = deepcopy(self.generator).requires_grad_(False)
+            self.pretrained = KeptWeights(self.generator)
 
     @classmethod
     def channels_of_inputs(cls, spec: DataSpec) -> int:
@@ -122,13 +120,17 @@ class SuperResolutionGame(RestoringGame):
         distance = F.l1_loss if self.weights.pretrain_with == "l1" else F.mse_loss
         return Losses({self.weights.pretrain_with: distance(self.draw(batch), batch["data"])})
 
+    def averaged(self) -> dict[str, nn.Module]:
+        """The generator, and the weights that it had."""
+        kept: dict[str, nn.Module] = {} if self.pretrained is None else {"pretrained": self.pretrained}
+        return {**super().averaged(), **kept}
+
     @torch.no_grad()
     def after_turn(self, turn: Turn, step: int) -> None:
         """Keep the weights of the first phase at its end."""
         super().after_turn(turn, step)
         if self.pretrained is not None and step == self.weights.pretrain_steps - 1 and turn.player == "generator":
-            self.pretrained.load_state_dict(self.generator.state_dict())
-            self.kept.fill_(True)
+            self.pretrained.take(self.generator)
 
     def translate(self, given: Batch, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """Large images of the inputs of `given`, made with the weights in between that `model.interpolation` names."""
@@ -141,9 +143,11 @@ class SuperResolutionGame(RestoringGame):
     def exportable(self) -> Exportable | None:
         """The generator with the weights that `translate` makes of those of both phases."""
         function = super().exportable()
-        if function is not None and self.pretrained is not None and self.interpolation != 1 and self.kept:
+        if function is not None and self.pretrained is not None and self.interpolation != 1 and self.pretrained.taken:
             function.generator = deepcopy(self.generator)
-            function.generator.load_state_dict(interpolated(self.pretrained, self.generator, self.interpolation))
+            function.generator.load_state_dict(
+                interpolated(self.pretrained.weights(), self.generator, self.interpolation)
+            )
         return function
 
     @staticmethod
@@ -153,19 +157,43 @@ class SuperResolutionGame(RestoringGame):
 
     def make(self, source: Tensor) -> Tensor:
         """Outputs of inputs, (N, C, scale·H, scale·W)."""
-        if self.training or self.pretrained is None or self.interpolation == 1 or not self.kept:
+        if self.training or self.pretrained is None or self.interpolation == 1 or not self.pretrained.taken:
             return super().make(source)
-        weights = interpolated(self.pretrained, self.generator, self.interpolation)
+        weights = interpolated(self.pretrained.weights(), self.generator, self.interpolation)
         made: Tensor = any_size(
             source, self.stride, lambda x: functional_call(self.generator, weights, (x,)), scale=self.scale
         )
         return made
 
 
-def interpolated(first: nn.Module, last: nn.Module, share: float) -> dict[str, Tensor]:
-    """θ = (1 − α) θ_first + α θ_last for all weights of two networks of one build (Wang et al. 2018, eq. 4). share: α."""
-    others = dict(first.state_dict())
+class KeptWeights(nn.Module):
+    """The weights of a network as they were once, as buffers: an average over time leaves them as they are."""
+
+    taken: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.names = [*network.state_dict()]
+        for number, value in enumerate(network.state_dict().values()):
+            self.register_buffer(f"weight{number}", value.clone())
+        # Whether these are the network's of that time, and not those it was built with.
+        self.register_buffer("taken", torch.tensor(False))
+
+    def weights(self) -> dict[str, Tensor]:
+        """By the names that they have in the network."""
+        return {name: self.get_buffer(f"weight{number}") for number, name in enumerate(self.names)}
+
+    def take(self, network: nn.Module) -> None:
+        """Keep what the weights are now."""
+        now = network.state_dict()
+        for name, value in self.weights().items():
+            value.copy_(now[name])
+        self.taken.fill_(True)
+
+
+def interpolated(first: Mapping[str, Tensor], last: nn.Module, share: float) -> dict[str, Tensor]:
+    """θ = (1 − α) θ_first + α θ_last for all weights of a network (Wang et al. 2018, eq. 4). share: α."""
     return {
-        name: torch.lerp(others[name].to(value), value, share) if value.is_floating_point() else value
+        name: torch.lerp(first[name].to(value), value, share) if value.is_floating_point() else value
         for name, value in last.state_dict().items()
     }
