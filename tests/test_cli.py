@@ -500,7 +500,7 @@ def commands() -> dict[str, Any]:
 
 def test_the_commands_are_those_of_the_contract() -> None:
     assert commands().keys() == {
-        "train", "resume", "finetune", "generate", "evaluate", "compare", "export", "project", "directions", "metrics", "recipes", "data check", "data prepare",
+        "train", "resume", "finetune", "generate", "evaluate", "compare", "export", "translate", "project", "directions", "metrics", "recipes", "data check", "data prepare",
     }  # fmt: skip
 
 
