@@ -8,7 +8,8 @@ A 3×3 convolution beside them melts with them into one of stride 2, which halve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -115,3 +116,24 @@ def _layers(before: int, inside: int, after: int, bottleneck: int) -> tuple[list
     if bottleneck:
         return [before, inside, inside, inside, after], [1, 3, 3, 1]
     return [before, inside, after], [3, 3]
+
+
+def down_blocks(channels: int, widths: Sequence[int], sizes: Sequence[Size], *, wide: bool = True) -> nn.ModuleList:
+    """A block for each of `widths`, from an image (N, channels, *sizes[0]) to maps of the last of `sizes`."""
+    return nn.ModuleList(
+        DownBlock(before, after, small, first=index == 0, shrinks=large != small, wide=wide)
+        for index, (before, after, (large, small)) in enumerate(
+            zip([channels, *widths], widths, pairwise(sizes), strict=False)
+        )
+    )
+
+
+class Base(nn.Linear):
+    """A vector (N, inputs) → the first maps (N, channels, *size), by one linear layer."""
+
+    def __init__(self, inputs: int, channels: int, size: Size) -> None:
+        super().__init__(inputs, channels * size[0] * size[1])
+        self.maps = (channels, *size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).unflatten(1, self.maps)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparring.errors import UserError
 from sparring.nn.attention import maps, tokens
 from sparring.nn.resample import Size
 
@@ -85,3 +86,9 @@ def _leave(seen: dict[str, Tensor], name: str, layer: SelfAttention, args: tuple
     weights = layer.eval().weights(args[0])
     layer.train(training)
     seen[name] = weights.unflatten(2, (-(-height // 2), -(-width // 2))).unflatten(1, (height, width))
+
+
+def require_side(attention: int) -> None:
+    """Raise UserError for a negative number of pixels."""
+    if attention < 0:
+        raise UserError(f"attention is a number of pixels a side, or 0 for none, and not {attention}")

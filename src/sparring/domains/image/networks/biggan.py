@@ -14,15 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparring.domains.image.networks.sagan import Base, down_blocks, require_side
 from sparring.errors import UserError
 from sparring.nn.condition import Condition, Head, append_label, embed
 from sparring.nn.conditional_norm import ConditionalBatchNorm, FreeEmbedding
 from sparring.nn.discriminator import Discriminator
 from sparring.nn.layers import doubling, require_positive
 from sparring.nn.resample import Size, ladder
-from sparring.nn.scaling import DownBlock, UpBlock, convolution
-from sparring.nn.self_attention import attention_at
+from sparring.nn.scaling import Base, DownBlock, UpBlock, convolution, down_blocks
+from sparring.nn.self_attention import attention_at, require_side
 
 RATIO = 4
 """How many times fewer channels the bottlenecks of BigGAN-deep have inside."""

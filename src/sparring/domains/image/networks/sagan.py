@@ -7,21 +7,18 @@ discriminator.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparring.errors import UserError
 from sparring.nn.condition import Condition, Head, append_label
 from sparring.nn.conditional_norm import ConditionalBatchNorm
 from sparring.nn.discriminator import Discriminator
 from sparring.nn.layers import doubling, require_positive
-from sparring.nn.resample import Size, ladder
-from sparring.nn.scaling import DownBlock, UpBlock, convolution
-from sparring.nn.self_attention import attention_at
+from sparring.nn.resample import ladder
+from sparring.nn.scaling import Base, UpBlock, convolution, down_blocks
+from sparring.nn.self_attention import attention_at, require_side
 
 
 class SaganGenerator(nn.Module):
@@ -86,30 +83,3 @@ class SaganDiscriminator(Discriminator):
         for block, attend in zip(self.blocks, self.attention, strict=True):
             x = attend(block(x))
         return F.relu(x).sum((2, 3))
-
-
-def down_blocks(channels: int, widths: Sequence[int], sizes: Sequence[Size], *, wide: bool = True) -> nn.ModuleList:
-    """A block for each of `widths`, from an image (N, channels, *sizes[0]) to maps of the last of `sizes`."""
-    return nn.ModuleList(
-        DownBlock(before, after, small, first=index == 0, shrinks=large != small, wide=wide)
-        for index, (before, after, (large, small)) in enumerate(
-            zip([channels, *widths], widths, pairwise(sizes), strict=False)
-        )
-    )
-
-
-class Base(nn.Linear):
-    """A vector (N, inputs) → the first maps (N, channels, *size), by one linear layer."""
-
-    def __init__(self, inputs: int, channels: int, size: Size) -> None:
-        super().__init__(inputs, channels * size[0] * size[1])
-        self.maps = (channels, *size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).unflatten(1, self.maps)
-
-
-def require_side(attention: int) -> None:
-    """Raise UserError for a negative number of pixels."""
-    if attention < 0:
-        raise UserError(f"attention is a number of pixels a side, or 0 for none, and not {attention}")
