@@ -20,12 +20,9 @@ from sparring.core.game import Batch
 from sparring.domains.translation.data import (
     TranslationData,
     TranslationOptions,
-    class_numbers,
-    distinct_colours,
-    encode_labels,
-    instance_edges,
     open_translation,
 )
+from sparring.domains.translation.label_maps import class_numbers, distinct_colours, encode_labels, instance_edges
 from sparring.errors import UserError
 from sparring.options import validate
 

@@ -16,7 +16,8 @@ from PIL import Image
 from sparring.data.convert import Progress
 from sparring.data.decode import probe
 from sparring.data.source import BrokenSample
-from sparring.domains.translation.data import CLASSES, distinct_colours
+from sparring.domains.translation.data import CLASSES
+from sparring.domains.translation.label_maps import distinct_colours
 from sparring.errors import UserError
 from sparring.files import whole_folder
 

@@ -25,6 +25,7 @@ from sparring.data.labels import sort_classes
 from sparring.data.rasters import Rasters, Reader, build_rasters, read_image, read_indices, read_mask
 from sparring.data.scans import is_scan_source
 from sparring.data.source import BrokenSample, ImageSource
+from sparring.domains.translation.label_maps import class_numbers, distinct_colours, encode_labels
 from sparring.domains.translation.layouts import Layout, Role, Sides, open_sides
 from sparring.domains.translation.medical import Windows, check_windows, scan_reader, window_of
 from sparring.errors import UserError
@@ -449,43 +450,6 @@ def as_pictures(values: Tensor) -> Tensor:
     return values.to(torch.float32).div_(half).sub_(1.0)
 
 
-def encode_labels(values: Tensor, numbers: Tensor, count: int, instance: Tensor | None) -> Tensor:
-    """Label maps (N, 1, H, W), whole numbers, as (N, count, H, W) with a 1 in the channel of each place's class.
-
-    numbers: of `class_numbers`. instance: maps of instance numbers, whose edges become one more channel.
-    """
-    places = numbers[values.long().clamp_(max=len(numbers) - 1)]
-    own = torch.arange(count, dtype=numbers.dtype, device=values.device).view(1, -1, 1, 1)
-    made = torch.empty(len(values), count + (instance is not None), *values.shape[2:], device=values.device)
-    # Compared into floats at once: maps of whole numbers between would be twice as large as what is made.
-    torch.eq(places, own, out=made[:, :count])
-    if instance is not None:
-        made[:, count:] = instance_edges(instance.long())
-    return made
-
-
-def instance_edges(instance: Tensor) -> Tensor:
-    """Where instances meet (Wang et al. 2018, pix2pixHD, sec. 3.3): 1 at places that differ from one of their four neighbours.
-
-    instance: whole numbers (N, 1, H, W). Returns float32 of that shape.
-    """
-    edges = torch.zeros_like(instance, dtype=torch.bool)
-    across, down = instance[..., 1:] != instance[..., :-1], instance[..., 1:, :] != instance[..., :-1, :]
-    edges[..., 1:] |= across
-    edges[..., :-1] |= across
-    edges[..., 1:, :] |= down
-    edges[..., :-1, :] |= down
-    return edges.float()
-
-
-def class_numbers(values: Sequence[int]) -> Tensor:
-    """Value in a file → number of its class, int16, for values up to the largest and one more; of no class: their count."""
-    table = torch.full((max(values, default=0) + 2,), len(values), dtype=torch.int16)
-    for number, value in enumerate(values):
-        table[value] = number
-    return table
-
-
 def _cut(image: NDArray[Any], size: tuple[int, int], at: Sequence[float]) -> NDArray[Any]:
     """A part (C, *size) of an image (C, H, W); `at`: which of the possible places, as shares from 0 up to 1."""
     top, left = (int(share * (whole - part + 1)) for share, whole, part in zip(at, image.shape[1:], size, strict=True))
@@ -554,18 +518,6 @@ def _palette(source: ImageSource, values: Sequence[int]) -> list[list[int]]:
         if colours is not None and len(colours) >= 3 * (max(values, default=0) + 1):
             return [colours[3 * value : 3 * value + 3] for value in values]
     return distinct_colours(len(values))
-
-
-def distinct_colours(count: int) -> list[list[int]]:
-    """So many RGB colours that the eye tells apart, the first one dark."""
-    import colorsys
-
-    colours = [[30, 30, 30]]
-    for number in range(1, count):
-        hue = (number * 0.61803398875) % 1.0  # the golden ratio: neighbours in number are far in hue
-        lightness = (0.55, 0.4, 0.7)[number % 3]
-        colours.append([round(255 * each) for each in colorsys.hls_to_rgb(hue, lightness, 0.75)])
-    return colours[:count]
 
 
 def _labels(

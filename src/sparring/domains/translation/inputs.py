@@ -18,7 +18,8 @@ from torch import Tensor
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.decode import channels, decode, decode_indices
 from sparring.data.source import BrokenSample
-from sparring.domains.translation.data import as_pictures, class_numbers, encode_labels
+from sparring.domains.translation.data import as_pictures
+from sparring.domains.translation.label_maps import class_numbers, encode_labels
 from sparring.errors import UserError
 
 Stored = NDArray[Any]

@@ -37,6 +37,7 @@ from sparring.imaging.features.compact import (
     to_bytes,
     working_size,
 )
+from sparring.imaging.features.network import full_precision
 from sparring.imaging.features.selfsupervised import learn_views, view
 from sparring.imaging.features.supervised import learn_labels
 from sparring.metrics.figure import Tick
@@ -97,7 +98,7 @@ class ClassifierFeatures:
                 f"classifier features were learnt on images of {_shape(self._shape)}, and these are "
                 f"{_shape(tuple(data.shape[1:]))}: open both with the same data.size and data.channels"
             )
-        with torch.no_grad(), _exactly(self._device):
+        with torch.no_grad(), full_precision(self._device):
             pixels = (to_bytes(chunk, self._size).to(self._device) for chunk in data.split(CHUNK))
             features = torch.cat([self.network(from_bytes(chunk)) for chunk in pixels])
             logits = self.network.logits(features)
@@ -159,7 +160,7 @@ def _learn(
     images, labels = images.to(device), None if labels is None else labels.to(device)
     count, classes = len(images), tuple(data.spec.classes)
     reason = _objection(labels, classes) if use_labels else "labels were left out"
-    with _exactly(device):
+    with full_precision(device):
         if count < FEWEST:
             network = _untrained(images, seed)
             learnt = Learnt("nothing", f"{count} {'image is' if count == 1 else 'images are'} too few", (), None, count)
@@ -263,21 +264,6 @@ def _digest(network: CompactNetwork, shape: tuple[int, int, int]) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _exactly(device: torch.device) -> Iterator[None]:
-    """Full precision and repeatable kernels, whatever the training around this asks for."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with (
-            torch.autocast(device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ class NetworkFeatures:
         Raises UserError where the images hold NaN.
         """
         data = samples["data"]
-        with torch.no_grad(), _full_precision(self._device):
+        with torch.no_grad(), full_precision(self._device):
             pieces = [self._embed(as_rgb(chunk).to(self._device)) for chunk in data.split(self._batch)]
         return Batch({name: torch.cat([piece[name].float() for piece in pieces]).to(data.device) for name in pieces[0]})
 
@@ -77,7 +77,7 @@ def resize_bicubic(images: Tensor, size: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """No autocast and no TensorFloat-32: a figure must not depend on how fast the machine was asked to train."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
