@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import sparring
+from sparring.domains import Domain
 from sparring.errors import UserError
-from sparring.trained import DRAWN, Trained, load, passing
+from sparring.trained import Trained, load, passing
 
 torch.set_num_threads(1)
 
@@ -48,7 +49,7 @@ def test_batches_are_cut_from_draws_of_256(trained: Trained) -> None:
     assert [batch.count for batch in trained.generate(600)] == [256, 256, 88]
 
 
-@pytest.mark.parametrize("batch_size", [0, DRAWN + 1])
+@pytest.mark.parametrize("batch_size", [0, Domain.drawn + 1])
 def test_a_batch_size_that_cannot_be_is_the_users_error(trained: Trained, batch_size: int) -> None:
     with pytest.raises(UserError, match=f"batch size of {batch_size} cannot be.*say 1 to 256"):
         trained.generate(3, batch_size=batch_size)

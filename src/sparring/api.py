@@ -34,7 +34,7 @@ from sparring.options import resolve_named
 from sparring.recipe import Machine, Recipe, differences, load_recipe
 from sparring.run import Run
 from sparring.stage import TrainResult, play, speaker, start
-from sparring.trained import DRAWN, Label, Trained, find_checkpoint, load, trusted
+from sparring.trained import Label, Trained, find_checkpoint, load, trusted
 from sparring.training.checkpoint import newest_good
 from sparring.training.engine import Engine
 from sparring.training.launch import agreed, launched
@@ -178,7 +178,7 @@ def generate(
     """Draw samples of a run and write them; returns the files.
 
     format: one of the domain's (images: png, npz, npy, sheet); None: by `out`'s ending, otherwise the domain's first.
-    out: a file or folder; None: `RUN/generated…`. batch_size: samples of a forward pass at most, up to 256 (the default).
+    out: a file or folder; None: `RUN/generated…`. batch_size: samples of a forward pass at most, up to the domain's `drawn` (the default).
     precision: bits of forward passes. The same seed draws the same samples, whatever the batch size.
     truncation: less than 1 draws more typical samples; truncation_layers: in the first layers alone (style-based
     generators). edit: `DIRECTION:STRENGTH`, of `directions`; edit_layers: `coarse`, `middle`, `fine`, or a range.
@@ -196,7 +196,6 @@ def generate(
         if out
         else Path(run) / {"png": "generated", "sheet": "generated.png"}.get(chosen, f"generated.{chosen}")
     )
-    size = batch_size or DRAWN
     drawing: dict[str, Any] = {
         "seed": seed,
         "label": label,
@@ -206,9 +205,11 @@ def generate(
     if edit or codes is not None:
         trained.require_codes()
         start = trained.codes(count, **drawing) if codes is None else read_codes(Path(codes), trained)
-        samples = steered(trained, run, start, edit, edit_layers, batch_size=size, precision=precision)
+        samples = steered(
+            trained, run, start, edit, edit_layers, batch_size=batch_size or trained.domain.drawn, precision=precision
+        )
     else:
-        samples = trained.generate(count, batch_size=size, precision=precision, **drawing)
+        samples = trained.generate(count, batch_size=batch_size, precision=precision, **drawing)
     return trained.domain.save(samples, trained.game.conditions, target, chosen)
 
 

@@ -88,6 +88,8 @@ def play(
     in_pairs = measure is not None and require_partners(measures[measure], str(metric), translates)
     with engine.main_first(), _reading(quiet or not engine.main) as reading:
         data = domain.open_data(recipe.data, reading)
+    domain = domain.knowing(data.spec)
+    measures = with_own(domain.measures, [metric] if metric else [])
     for name, reason in data.broken[:10]:
         say(f"skipped {name}: {reason}")
     if len(data.broken) > 10:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,8 @@ from sparring.training.checkpoint import Checkpoint, list_checkpoints, readable
 from sparring.training.engine import choose_device
 from sparring.training.settings import HALVES
 
-DRAWN = 256
-"""Samples whose latents are drawn at a time, whatever the size of a forward pass: so a seed means the same samples."""
 Label = str | int | Mapping[str, float] | None
 """See `core.labels.Labels.ask`: a class by name or number, or what each name is to be, as a mapping or a text."""
-CPU_BATCH = 64  # of a forward pass on a CPU: activations of more leave its caches (1.1 to 1.9 times the time)
 
 
 @dataclass
@@ -47,15 +44,15 @@ class Trained:
         label: Label = None,
         truncation: float = 1.0,
         truncation_layers: int | None = None,
-        batch_size: int = DRAWN,
+        batch_size: int | None = None,
         precision: str = "32",
     ) -> Iterator[Batch]:
         """Draw `count` samples in batches; the same seed draws the same samples, whatever the batch size.
 
         label: a class name or number for all of them, or the shares of a mixture, {name: share}. truncation: 1 draws as in
         training, less gives up variety for typical samples; truncation_layers: in so many of the first layers alone, for
-        style-based generators. batch_size: samples of a batch and, at most, of a forward pass; from 1 to 256, and batches
-        do not run across multiples of 256. precision: of forward passes, 32, bf16 or 16.
+        style-based generators. batch_size: samples of a batch and, at most, of a forward pass; from 1 to `domain.drawn`, the
+        default, across whose multiples batches do not run. precision: of forward passes, 32, bf16 or 16.
         Raises UserError for an unknown label, for one where the game has none, for a truncation that the generator does
         not have, or for a batch size or precision that cannot be.
         """
@@ -65,9 +62,9 @@ class Trained:
                 f"recipe {self.recipe.name!r} makes its samples from others: `sparring translate` does that for files"
             )
         if truncation == 1 and not self.game.has_codes:
-            return self._in_units(self._draw(count, seed, self.condition(label), batch_size, passes))
+            return self._in_units(self._draw(count, seed, self.condition(label), passes))
         codes = self._draw_codes(count, seed, label, truncation, truncation_layers)
-        return self._in_units(self._render(codes, batch_size, passes))
+        return self._in_units(self._render(codes, passes))
 
     def translate(self, given: Batch, *, seed: int = 0, label: Label = None, precision: str = "32") -> Batch:
         """What the game makes of `given`, a batch of data or of inputs alone; the same seed makes the same of the same.
@@ -76,7 +73,7 @@ class Trained:
         Raises UserError for a game that does not translate.
         """
         self.require_translation()
-        passes = self._passes(DRAWN, precision)
+        passes = self._passes(None, precision)
         condition = self.condition(label)
         asked = None if condition is None else condition.expand(given.count, *condition.shape)
         rng = torch.Generator(self.game.device).manual_seed(seed)
@@ -109,14 +106,14 @@ class Trained:
         pieces = [*self._draw_codes(count, seed, label, truncation, truncation_layers)]
         return Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
 
-    def render(self, codes: Batch, *, batch_size: int = DRAWN, precision: str = "32") -> Batch:
+    def render(self, codes: Batch, *, batch_size: int | None = None, precision: str = "32") -> Batch:
         """The samples of `codes`, as `data`, in passes of at most `batch_size`; what is drawn at random stays the same.
 
         Codes may be edited and mixed on the way from `codes`. Raises UserError as `generate`.
         """
         self.require_codes()
         passes = self._passes(batch_size, precision)
-        pieces = [*self._render(iter([codes]), codes.count, passes)]
+        pieces = [*self._render(iter([codes]), replace(passes, batch=codes.count))]
         return Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
 
     def require_codes(self) -> None:
@@ -127,27 +124,25 @@ class Trained:
                 "cannot be steered; a game of your own has `draw_codes` and `render` in place of `generate`"
             )
 
-    def _passes(self, batch_size: int, precision: str) -> Passes:
+    def _passes(self, batch_size: int | None, precision: str) -> Passes:
         """How forward passes are made. Raises UserError."""
-        if not 1 <= batch_size <= DRAWN:
-            raise UserError(
-                f"a batch size of {batch_size} cannot be: samples are drawn by {DRAWN}, so say 1 to {DRAWN}"
-            )
+        drawn = self.domain.drawn
+        batch = drawn if batch_size is None else batch_size
+        if not 1 <= batch <= drawn:
+            raise UserError(f"a batch size of {batch} cannot be: samples are drawn by {drawn}, so say 1 to {drawn}")
         if precision != "32" and precision not in HALVES:
             raise UserError(f"unknown precision {precision!r} of drawing; there are 32, {', '.join(HALVES)}")
-        size = min(batch_size, CPU_BATCH) if self.game.device.type == "cpu" else batch_size
-        return Passes(size, HALVES.get(precision))
+        size = min(batch, self.domain.cpu_batch) if self.game.device.type == "cpu" else batch
+        return Passes(batch, size, HALVES.get(precision))
 
-    def _draw(
-        self, count: int, seed: int, condition: Tensor | None, batch_size: int, passes: Passes
-    ) -> Iterator[Batch]:
+    def _draw(self, count: int, seed: int, condition: Tensor | None, passes: Passes) -> Iterator[Batch]:
         """Samples of a game that has no codes."""
         rng = torch.Generator(self.game.device).manual_seed(seed)
-        for drawn in _portions(count):
+        for drawn in _portions(count, self.domain.drawn):
             labels = None if condition is None else condition.expand(drawn, *condition.shape)
             with passes.precision(self.game.device), passing(self.game.averaged().values(), drawn, passes.size):
                 batch = self.game.generate(drawn, condition=labels, rng=rng)
-            yield from _parts(batch, batch_size)
+            yield from _parts(batch, passes.batch)
 
     def _draw_codes(
         self, count: int, seed: int, label: Label, truncation: float, truncation_layers: int | None
@@ -167,7 +162,7 @@ class Trained:
         self, count: int, seed: int, condition: Tensor | None, truncation: float, layers: int | None
     ) -> Iterator[Batch]:
         rng = torch.Generator(self.game.device).manual_seed(seed)
-        for drawn in _portions(count):
+        for drawn in _portions(count, self.domain.drawn):
             labels = None if condition is None else condition.expand(drawn, *condition.shape)
             with torch.no_grad():
                 if layers is None:
@@ -177,13 +172,13 @@ class Trained:
                 mean: Tensor = self.game.generator.mean_code  # type: ignore[union-attr,assignment]
                 yield Batch({**codes, "code": pull_to_mean(codes["code"], mean, truncation, layers)})
 
-    def _render(self, pieces: Iterator[Batch], batch_size: int, passes: Passes) -> Iterator[Batch]:
+    def _render(self, pieces: Iterator[Batch], passes: Passes) -> Iterator[Batch]:
         """The samples of codes, in batches."""
         for codes in pieces:
             with passes.precision(self.game.device):
                 made = [self.game.render(part) for part in _parts(codes, passes.size)]
             whole = {name: torch.cat([each[name] for each in made]) for name in made[0]}
-            yield from _parts(Batch(whole), batch_size)
+            yield from _parts(Batch(whole), passes.batch)
 
     def _in_units(self, samples: Iterator[Batch]) -> Iterator[Batch]:
         """Samples whose labels are values in the data's units."""
@@ -207,8 +202,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward passes: of so many samples at most, and in half precision where one is named."""
+    """Forward passes: batches of so many samples, of which so many are passed at most, in half precision where one is named."""
 
+    batch: int
     size: int
     half: torch.dtype | None
 
@@ -225,10 +221,10 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
         yield Batch({name: value[first : first + size] for name, value in batch.items()})
 
 
-def _portions(count: int) -> Iterator[int]:
-    """How many samples are drawn at a time."""
-    for start in range(0, count, DRAWN):
-        yield min(DRAWN, count - start)
+def _portions(count: int, drawn: int) -> Iterator[int]:
+    """How many samples are drawn at a time, `drawn` at most."""
+    for start in range(0, count, drawn):
+        yield min(drawn, count - start)
 
 
 @contextmanager
@@ -277,7 +273,7 @@ def load(run: str | Path, *, checkpoint: str | int = "best", device: str = "auto
     opened = Run.open(run)
     recipe = trusted(opened.read_recipe(), trust)
     spec, _ = opened.read_spec()
-    domain = open_domain(recipe.domain)
+    domain = open_domain(recipe.domain).knowing(spec)
     game = domain.build_game(recipe, spec)
     game.to(torch.device(choose_device(device)))
     chosen = find_checkpoint(opened, checkpoint)

@@ -43,9 +43,7 @@ def generate(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=256, help="Samples of a forward pass at most; fewer take less memory, and are the same."
-        ),
+        typer.Option(min=1, help="Samples of a forward pass at most; fewer take less memory, and are the same."),
     ] = None,
     precision: Annotated[str, typer.Option(metavar="32|bf16|16", help="Bits of forward passes.")] = "32",
     truncation: TruncationOption = 1.0,

@@ -271,7 +271,7 @@ def _match_files(
     options = {} if size is None else {"size": size}
     fake, real = domain.open_samples(subject, data, lambda done, total: tick("reading", done, total), **options)
     return _Match(
-        domain,
+        domain.knowing(real.spec),
         # Another seed: sets that happen to be one must not be paired sample by sample by accident.
         from_dataset(fake, seed=seed + 1, classes=real.spec.classes),
         from_dataset(real, seed=seed, cache=default_folder() / "described"),
@@ -423,9 +423,10 @@ NEEDS_OF_RUN = {"pairs": "samples and data in files of equal names, or a run tha
 
 
 def _write(result: EvaluateResult, match: _Match, meter: Meter, fake: Batch, out: Path, clock: _Clock) -> list[str]:
-    """The suspects beside what they look copied from; figures.json is the caller's."""
+    """The domain's pictures, and the suspects beside what they look copied from; figures.json is the caller's."""
+    files = [str(path) for path in match.domain.illustrate(meter.real, fake, out)]
     if "authenticity" not in result.figures and "copies" not in result.figures:
-        return []
+        return files
     found = suspects(meter.real["features"], fake["features"], count=SUSPECTS)
     picture = out / "suspects.png"
     captions = [f"×{ratio:.2f}" for ratio in found.ratio.tolist()]
@@ -435,5 +436,5 @@ def _write(result: EvaluateResult, match: _Match, meter: Meter, fake: Batch, out
         captions,
         picture,
     ):
-        return []
-    return [str(picture)]
+        return files
+    return [*files, str(picture)]
