@@ -86,7 +86,9 @@ COLLECTIONS = {
         ("data.augment.flip_horizontal=0.5",),
     ),
     "faces": Collection(
-        "400 photographs of 40 people, grey, shrunk from 64×64 to 32×32 (Olivetti, credit ORL): very little data.",
+        "400 photographs of 40 people, grey, shrunk from 64×64 to 32×32 (Olivetti, credit ORL): very little data. "
+        "With a tenth of them, five seeds, the distance to the rest is 76.3 ± 33.5 without augmentation and 40.5 ± 2.1 with DiffAugment: "
+        "the table is in [little-data.md](little-data.md#what-it-brings).",
         faces,
         ("data.size=32", "data.augment.flip_horizontal=0.5"),
         count=400,
