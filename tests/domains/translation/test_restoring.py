@@ -21,7 +21,13 @@ from sparring.domains.translation.games.inpainting import finished, mean_within,
 from sparring.domains.translation.games.superresolution import interpolated
 from sparring.domains.translation.holes import draw_masks, rectangles, strokes
 from sparring.domains.translation.networks.enlarging import RRDBNet, SRResNet, bicubic
-from sparring.domains.translation.networks.filling import ContextEncoder, GatedNetwork, PartialBlock, PartialUNet
+from sparring.domains.translation.networks.filling import (
+    ContextEncoder,
+    GatedNetwork,
+    PartialBlock,
+    PartialUNet,
+    closed,
+)
 from sparring.domains.translation.networks.hole_judges import (
     FeaturePatchDiscriminator,
     GlobalLocalDiscriminator,
@@ -422,6 +428,34 @@ def test_fillers_take_multiples_of_their_stride(network: type[nn.Module]) -> Non
     made = network(4, (3, 32, 32), width=2).eval()
     sides = (made.stride * 2, made.stride * 3)
     assert made(torch.rand(1, 4, *sides)).shape == (1, 3, *sides)
+
+
+@pytest.mark.parametrize("sides", [(64, 64), (23, 40), (1, 9)])
+def test_a_closed_hole_keeps_what_is_known_and_stays_within_it(sides: tuple[int, int]) -> None:
+    image = torch.rand(2, 3, *sides, generator=torch.Generator().manual_seed(0)) + 1
+    mask = (torch.rand(2, 1, *sides, generator=torch.Generator().manual_seed(1)) < 0.7).float()
+    mask[..., 0, 0] = 0
+    made = closed(image * (1 - mask), mask)
+    known = mask.expand_as(image) < 0.5
+    assert torch.equal(made[known], image[known])
+    for own, whole, seen in zip(made, image, known, strict=True):
+        assert own.min() >= whole[seen].min() - 1e-5 and own.max() <= whole[seen].max() + 1e-5
+
+
+def test_a_hole_in_a_slope_is_closed_by_the_slope() -> None:
+    slope = torch.linspace(-1, 1, 64).expand(1, 1, 64, 64)
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    assert (closed(slope * (1 - mask), mask) - slope).abs().max() < 0.05
+    assert not closed(torch.zeros(1, 1, 5, 7), torch.ones(1, 1, 5, 7)).any()  # nothing is known
+
+
+def test_a_smooth_start_paints_little_at_first_and_not_what_is_known() -> None:
+    network = GatedNetwork(4, (3, 32, 32), width=4, smooth=True)
+    source = torch.rand(1, 4, 32, 32).round()
+    first, second = network.stages(source)
+    smooth = closed(source[:, :-1], source[:, -1:])
+    assert 0 < (first - smooth).abs().max() <= 0.1 and 0 < (second - smooth).abs().max() <= 0.2
 
 
 def test_a_window_is_cut_around_the_hole_and_inside_the_image() -> None:
