@@ -35,7 +35,9 @@ def paths(samples: Array, real: Array | None, names: Sequence[str]) -> Figure:
     for row, name in enumerate(shown):
         for column, (title, values, colour) in enumerate(sides):
             axes = grid[row, column]
-            axes.plot(values[:PATHS, :, row].T, color=colour, linewidth=0.9, alpha=0.7)
+            # Spread over all: what comes first may be alike (windows in the order of time, or sorted).
+            some = np.linspace(0, len(values) - 1, min(PATHS, len(values))).round().astype(int)
+            axes.plot(values[some, :, row].T, color=colour, linewidth=0.9, alpha=0.7)
             _dress(axes)
             if row == 0:
                 axes.set_title(title, fontsize=10, color=INK, loc="left")
