@@ -40,6 +40,7 @@ from sparring.domains.image.games.information import InformationOptions
 from sparring.domains.image.games.selfsupervised import SelfSupervisedOptions
 from sparring.domains.image.games.style import StyledOptions
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
+from sparring.domains.series.data import SeriesOptions
 from sparring.domains.translation.data import TranslationOptions
 from sparring.metrics.meter import measure_of
 from sparring.nn.augmentation import AUGMENTATIONS
@@ -144,8 +145,10 @@ def test_every_command_parses(page: str, line: str) -> None:
 
 @pytest.mark.parametrize("example", SHOWN, ids=str)
 def test_every_override_builds_a_game_that_can_be_played(example: Shown, tmp_path: Path) -> None:
-    narrow = [f"model.{role}.width=8" for role in ("generator", "discriminator")]
-    play(find_recipe(example.recipe, tmp_path).override(narrow), example.assignments)
+    recipe = find_recipe(example.recipe, tmp_path)
+    whole = {"series": ["model.width=8"]}  # kinds of data whose networks have one width
+    narrow = whole.get(recipe.domain, [f"model.{role}.width=8" for role in ("generator", "discriminator")])
+    play(recipe.override(narrow), example.assignments)
 
 
 @pytest.mark.parametrize("name", sorted(recipe_files()))
@@ -167,7 +170,7 @@ def play(recipe: Recipe, overrides: tuple[str, ...]) -> None:
     """Build everything that the keys are about as for digits, and look at each turn's loss."""
     recipe = api.resolve(recipe.override(overrides))
     domain = open_domain(recipe.domain)
-    spec, batch = (as_pairs if recipe.domain == "translation" else as_digits)(recipe)
+    spec, batch = {"translation": as_pairs, "series": as_windows}.get(recipe.domain, as_digits)(recipe)
     torch.manual_seed(0)
     game = domain.build_game(recipe, spec)
     for player, module in game.players().items():
@@ -199,6 +202,12 @@ def as_pairs(recipe: Recipe) -> tuple[DataSpec, Batch]:
     spec = DataSpec((3, height, width), (), 100, {"paired": inputs is not None, "input": inputs})
     data, source = (torch.rand(2, *spec.shape) * 2 - 1 for _ in range(2))
     return spec, Batch(data=data, **({} if inputs is None else {"source": source}))
+
+
+def as_windows(recipe: Recipe) -> tuple[DataSpec, Batch]:
+    """Windows of three features."""
+    spec = DataSpec((SeriesOptions(**recipe.data).window, 3), (), 100, {})
+    return spec, Batch(data=torch.rand(4, *spec.shape))
 
 
 def test_the_readme_lists_every_packaged_recipe_and_no_other() -> None:

@@ -14,7 +14,7 @@ from sparring.terminal import print_json, show_findings, tell
 def check(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, an archive, an array file, hf:NAME, …")],
     domain: Annotated[
-        str, typer.Option(help="image, vector, or translation: partners, sizes, maps, masks, leaks.")
+        str, typer.Option(help="image, vector, series, or translation: partners, sizes, maps, masks, leaks.")
     ] = "image",
     against: Annotated[
         str | None,

@@ -12,6 +12,7 @@ DOMAINS = {
     "image": "sparring.domains.image",
     "vector": "sparring.domains.vector",
     "translation": "sparring.domains.translation",
+    "series": "sparring.domains.series",
 }
 
 

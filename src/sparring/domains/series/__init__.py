@@ -1,0 +1,5 @@
+"""Series: windows of values over time, of one or several features."""
+
+from sparring.domains.series.domain import SeriesDomain
+
+DOMAIN = SeriesDomain()

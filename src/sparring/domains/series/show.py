@@ -1,0 +1,126 @@
+"""Showing series: samples beside the data that they should be like."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sparring.domains.series.metrics.autocorrelation import acf
+from sparring.domains.series.sources import Array
+from sparring.errors import UserError
+from sparring.files import write_whole
+
+FAINT, REAL, STRONG, INK = "#c9d0d9", "#5b6b80", "#c2314e", "#3d4451"
+PATHS = 12  # lines of a side: more would be a thicket
+FEATURES = 8  # rows of a picture
+LAGS = 12
+
+
+def paths(samples: Array, real: Array | None, names: Sequence[str]) -> Figure:
+    """A row a feature: paths of data (M, T, F) on the left, samples (N, T, F) on the right, on one scale, in their units.
+
+    Raises UserError for samples that are not finite.
+    """
+    require_finite(samples)
+    shown = list(names)[:FEATURES]
+    sides = [("samples", samples, STRONG)] if real is None else [("data", real, REAL), ("samples", samples, STRONG)]
+    figure = Figure(figsize=(4.2 * len(sides), 0.6 + 1.35 * len(shown)), dpi=110, layout="constrained")
+    grid = figure.subplots(len(shown), len(sides), sharex=True, sharey="row", squeeze=False)
+    for row, name in enumerate(shown):
+        for column, (title, values, colour) in enumerate(sides):
+            axes = grid[row, column]
+            # Spread over all: what comes first may be alike (windows in the order of time, or sorted).
+            some = np.linspace(0, len(values) - 1, min(PATHS, len(values))).round().astype(int)
+            axes.plot(values[some, :, row].T, color=colour, linewidth=0.9, alpha=0.7)
+            _dress(axes)
+            if row == 0:
+                axes.set_title(title, fontsize=10, color=INK, loc="left")
+            if column == 0:
+                axes.set_ylabel(name, fontsize=8, color=INK)
+            if row == len(shown) - 1:
+                axes.set_xlabel("step", fontsize=8, color=INK)
+    if len(names) > len(shown):
+        figure.supxlabel(f"the first {len(shown)} of {len(names)} features", fontsize=8, color=INK)
+    return figure
+
+
+def cloud(samples: Array, real: Array) -> Figure:
+    """Windows as points: samples (N, T, F) over data (M, T, F), in the first two principal axes of the data."""
+    flat, reference = samples.reshape(len(samples), -1), real.reshape(len(real), -1)
+    centre = reference.mean(axis=0)
+    _, values, rows = np.linalg.svd(reference - centre, full_matrices=False)
+    shares = np.square(values) / max(float(np.square(values).sum()), 1e-300)
+    figure = Figure(figsize=(6, 5.6), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for title, side, colour, size in (("data", reference, REAL, 12.0), ("samples", flat, STRONG, 8.0)):
+        x, y = ((side - centre) @ rows[:2].T).T
+        axes.scatter(x, y, s=size, c=colour, alpha=0.35, linewidths=0, label=title)
+    axes.set_xlabel(f"first principal axis, {shares[0]:.0%} of the variance", fontsize=9, color=INK)
+    axes.set_ylabel(f"second principal axis, {shares[1]:.0%}", fontsize=9, color=INK)
+    axes.legend(loc="upper right", fontsize=8, frameon=False, labelcolor=INK)
+    _dress(axes)
+    return figure
+
+
+def memories(samples: Array, real: Array, names: Sequence[str]) -> Figure:
+    """Autocorrelations of samples and data, a small picture a feature."""
+    shown = list(names)[:FEATURES]
+    lags = min(LAGS, real.shape[1] - 1)
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(0.4 + 2.7 * columns, 0.4 + 2.1 * rows), dpi=110, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    curves = [
+        ("data", acf(torch.from_numpy(real), lags), REAL),
+        ("samples", acf(torch.from_numpy(samples), lags), STRONG),
+    ]
+    for number, axes in enumerate(grid):
+        if number >= len(shown):
+            axes.set_visible(False)
+            continue
+        axes.axhline(0, color=FAINT, linewidth=0.8)
+        for title, curve, colour in curves:
+            axes.plot(
+                range(1, lags + 1),
+                curve[:, number],
+                color=colour,
+                marker="o",
+                markersize=2.5,
+                linewidth=1.2,
+                label=title,
+            )
+        axes.set_title(shown[number], fontsize=9, color=INK, loc="left")
+        _dress(axes)
+    grid[0].legend(fontsize=8, frameon=False, labelcolor=INK)
+    figure.supxlabel("lag", fontsize=9, color=INK)
+    figure.supylabel("autocorrelation", fontsize=9, color=INK)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG in one atomic step; equal figures are equal files."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    write_whole(path, stream.getvalue())
+
+
+def require_finite(samples: Array) -> None:
+    """Raise UserError for samples that are no numbers."""
+    if not np.isfinite(samples).all():
+        raise UserError(
+            "the samples hold NaN or infinite values: the generator has diverged; use an earlier checkpoint"
+        )
+
+
+def _dress(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=7, length=3)
