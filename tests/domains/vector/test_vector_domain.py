@@ -16,6 +16,7 @@ from sparring.domains.domain import Domain
 from sparring.errors import UserError
 from sparring.metrics.meter import Meter
 from sparring.recipe import load_recipe
+from sparring.terminal import show_findings
 
 torch.set_num_threads(1)
 
@@ -131,7 +132,7 @@ def test_files_are_compared_as_they_are(vectors: Domain, tmp_path: Path) -> None
         vectors.open_samples("ring", str(tmp_path / "c.npy"))
 
 
-def test_a_check_finds_what_was_planted(vectors: Domain, tmp_path: Path) -> None:
+def test_a_check_finds_what_was_planted(vectors: Domain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = np.random.default_rng(0).normal(size=(200, 3))
     values[:, 1] = 4
     values[17], values[50, 0], values[99, 2] = values[3], 1e4, np.nan
@@ -141,6 +142,9 @@ def test_a_check_finds_what_was_planted(vectors: Domain, tmp_path: Path) -> None
     assert report["constant"] == [1]
     assert report["counts"] == {"unusable": 1, "copies": 1, "far": 1, "constant": 1}
     assert report["summary"]["rows"] == 200 and report["summary"]["largest"] == 1e4
+    show_findings(report)
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("row 99", "row 17", "row 50", "column 1"))
 
 
 def test_a_prepared_copy_is_without_what_cannot_be_used_and_the_source_stays(vectors: Domain, tmp_path: Path) -> None:

@@ -15,6 +15,13 @@ from sparring.errors import UserError
 from sparring.files import write_whole
 
 FAR = 10.0  # interquartile ranges from the median beyond which a value is called far
+FOUND = {
+    "unusable": ("row", "holds a value that is not a number", True),
+    "copies": ("row", "equals an earlier one", True),
+    "far": ("row", f"a value is more than {FAR:g} interquartile ranges from its column's median", False),
+    "constant": ("column", "never varies", False),
+}
+"""Kind of finding → what is counted, what is wrong with it, whether a cleaned copy leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,15 @@ class VectorReport:
     constant: list[int] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        """A JSON-ready dict: the lists, and how many each holds."""
+        """A JSON-ready dict: the lists, how many each holds, and all of them as findings, in words."""
         lists = {name: getattr(self, name) for name in ("unusable", "copies", "far", "constant")}
         counts = {name: len(found) for name, found in lists.items() if found}
-        return {"source": self.source, "summary": self.summary, "counts": counts, **lists}
+        findings = [
+            {"kind": kind, "name": f"{what} {number}", "reason": why, "remove": remove}
+            for kind, (what, why, remove) in FOUND.items()
+            for number in lists[kind]
+        ]
+        return {"source": self.source, "summary": self.summary, "counts": counts, **lists, "findings": findings}
 
 
 @dataclass(frozen=True)
