@@ -1,0 +1,147 @@
+"""Tables as games are to see them: what is read comes back as it was, and what cannot be used is named in a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparring.domains.table.columns import fit_column, infer
+from sparring.domains.table.data import TableData, TableOptions, columns_of, decode, log_frequency, open_table, spans_of
+from sparring.errors import UserError
+
+torch.set_num_threads(1)
+ROWS = 60
+
+
+def mixed(rows: int = 200) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({
+        "age": rng.integers(17, 91, rows),
+        "height": np.where(np.arange(rows) % 7 == 3, np.nan, rng.normal(170, 9, rows).round(1)),
+        "sex": rng.choice(["female", "male"], rows),
+        "job": pd.Series(rng.choice(["cook", "clerk", None], rows, p=[0.5, 0.3, 0.2]), dtype=object),
+        "member": rng.random(rows) < 0.3,
+        "since": pd.Timestamp("2019-05-01") + pd.to_timedelta(rng.integers(0, 900, rows), unit="D"),
+        "country": ["Peru"] * rows,
+    })  # fmt: skip
+
+
+def reopened(frame: pd.DataFrame, **options: object) -> tuple[TableData, pd.DataFrame]:
+    """A table as it comes back from what games see of it."""
+    columns = [column for name in frame.columns if (column := fit_column(frame[name], {}, options.get("most", 256)))]  # type: ignore[arg-type]
+    data = TableData("frame", frame, columns)
+    return data, decode(data.batch(torch.arange(len(frame)), augment=False)["data"], columns_of(data.spec))
+
+
+def test_a_mixed_table_comes_back_as_it_was() -> None:
+    frame = mixed()
+    data, back = reopened(frame)
+    assert list(back.columns) == list(frame.columns) and (back.dtypes == frame.dtypes).all()
+    pd.testing.assert_frame_equal(back, frame, check_exact=False, rtol=1e-6)
+    hot = torch.cat([data.batch(torch.arange(9))["data"][:, s.hot] for s in spans_of(data.columns)], 1)
+    assert torch.equal(hot.sum(1), torch.full((9,), 6.0))  # a level or mode of each column that varies
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.data())
+def test_whole_numbers_and_categories_come_back_whatever_they_are(draw: st.DataObject) -> None:
+    whole = draw.draw(st.lists(st.integers(-(10**6), 10**6), min_size=ROWS, max_size=ROWS))
+    words = draw.draw(st.lists(st.sampled_from(["a", "b", "", "ß", " c", "1"]), min_size=ROWS, max_size=ROWS))
+    frame = pd.DataFrame({"whole": whole, "word": pd.Series(words, dtype=object)})
+    if infer(frame["whole"]) == "key" or (frame.nunique() < 2).all():
+        return
+    _, back = reopened(frame)
+    assert (back.dtypes == frame.dtypes).all()
+    assert back["word"].tolist() == words
+    assert np.abs(back["whole"].to_numpy() - np.array(whole)).max() <= max(1, 1e-5 * np.ptp(whole))
+
+
+def test_what_a_game_makes_up_stays_within_what_the_data_have() -> None:
+    frame = mixed()
+    data, _ = reopened(frame)
+    made = decode(torch.randn(500, *data.spec.shape, generator=torch.Generator().manual_seed(0)) * 3, data.columns)
+    assert (made.dtypes == frame.dtypes).all()
+    assert made["age"].between(frame["age"].min(), frame["age"].max()).all()
+    assert set(made["job"].dropna()) <= {"cook", "clerk"} and made["height"].isna().any()
+    assert (made["height"].dropna() * 10 % 1).round(6).isin([0, 1]).all()  # one decimal, as in the data
+
+
+def test_rare_levels_share_one_and_come_back_as_often_as_they_were() -> None:
+    names = [f"c{number}" for number in range(300) for _ in range(1 + (number == 7) * 300)]
+    frame = pd.DataFrame({"city": pd.Series(names, dtype=object), "n": np.arange(len(names)) % 5})
+    data, back = reopened(frame, most=4)
+    assert spans_of(data.columns)[0].column.size == 4
+    assert (back["city"] == "c7").sum() == 301 and back["city"].nunique() > 150
+    assert set(back["city"]) <= set(names)
+
+
+def test_keys_are_made_anew_and_go_on_from_where_rows_ended() -> None:
+    frame = pd.DataFrame({"id": np.arange(100, 200), "value": np.arange(100) % 3})
+    data, back = reopened(frame)
+    assert back["id"].is_unique
+    again = decode(data.batch(torch.arange(10), augment=False)["data"], data.columns, start=100)
+    assert not set(again["id"]) & set(back["id"])
+
+
+def test_rows_of_a_training_have_the_category_that_is_asked_and_by_the_log_of_its_frequency(tmp_path: Path) -> None:
+    pd.DataFrame({"kind": ["often"] * 990 + ["seldom"] * 10, "x": np.random.default_rng(0).normal(size=1000)}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    data = open_table(TableOptions(source=str(tmp_path / "t.csv")))
+    torch.manual_seed(0)
+    batch = data.batch(torch.zeros(4000, dtype=torch.int64))
+    (span,) = [each for each in spans_of(data.columns) if each.column.name == "kind"]
+    shown = batch["data"][:, span.hot]
+    assert torch.equal(shown.argmax(1), batch["asked"])
+    expected = log_frequency(torch.tensor(span.column.counts))
+    assert torch.allclose(shown.mean(0), expected, atol=0.03) and expected.min() > 0.2
+    # Of one category each of its rows is as likely as any other.
+    (place,) = [each.start for each in spans_of(data.columns) if each.column.name == "x"]
+    assert batch["data"][shown.argmax(1) == 1][:, place].unique().numel() == 10
+    assert "asked" not in data.batch(torch.arange(5), augment=False)
+
+
+def test_another_table_is_coded_by_the_columns_of_the_first(tmp_path: Path) -> None:
+    frame = mixed()
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame[::-1].to_parquet(tmp_path / "b.parquet")
+    first = open_table(TableOptions(source=str(tmp_path / "a.parquet")))
+    second = open_table(TableOptions(source=str(tmp_path / "b.parquet")), columns_of(first.spec))
+    rows = torch.arange(len(frame))
+    assert torch.equal(second.batch(rows, augment=False)["data"], first.batch(rows.flip(0), augment=False)["data"])
+    frame.assign(sex="other").to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(UserError, match="'other' is not among its categories"):
+        open_table(TableOptions(source=str(tmp_path / "c.parquet")), first.columns)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n3\n", "line 3 has 1 values"),
+        ("a,b\n", "holds no rows"),
+        ("a,a\n1,2\n3,4\n", "two columns are called 'a'"),
+        ("a\n1\n", "one row"),
+        ("a\n5\n5\n5\n", "no column varies"),
+        ("", "t.csv"),
+        ("text\n" + "".join(f"this is sentence number {n}\n" for n in range(40)), "free text"),
+    ],
+)
+def test_what_cannot_be_used_is_named_in_one_line(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(UserError, match=said) as caught:
+        open_table(TableOptions(source=str(tmp_path / "t.csv")))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_encoding_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("name,n\nJosé,1\nAna,2\n".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        open_table(TableOptions(source=str(tmp_path / "t.csv")))
+    with pytest.raises(UserError, match="no such file"):
+        open_table(TableOptions(source=str(tmp_path / "u.csv")))
