@@ -126,7 +126,8 @@ def translated(monkeypatch: pytest.MonkeyPatch, model: bytes) -> None:
 # What a game exports
 
 
-DRAWING = [name for name in named_recipes() if load_recipe(name).domain != "translation"]
+# Translation draws from inputs; the games on series say that they are not exported yet.
+DRAWING = [name for name in named_recipes() if load_recipe(name).domain not in ("translation", "series")]
 
 
 @pytest.mark.parametrize("recipe", DRAWING)
