@@ -119,3 +119,7 @@ def test_a_run_on_a_table_draws_in_its_units_is_measured_and_shown(tmp_path: Pat
     assert lines[0] == "sequence,step,price,change" and len(lines) == 1 + 4 * 6
     assert all(500 <= float(line.split(",")[2]) <= 508 for line in lines[1:])
     assert (tmp_path / "run" / "samples" / "step-00000003.png").exists()
+    found = sparring.evaluate(tmp_path / "run", metrics="acf,cross_correlation", checkpoint="last")
+    assert all(0 < found.figures[name].value < 5 for name in ("acf", "acf_squares", "cross_correlation"))
+    assert [Path(file).name for file in found.files] == ["cloud.png", "autocorrelation.png"]
+    assert all(Path(file).stat().st_size > 5000 for file in found.files)
