@@ -43,7 +43,7 @@ SETS = (
     "machine.precision=32", "machine.compile=false", "machine.channels_last=false", "machine.threads=1",
     "train.checkpoint_every=500", "train.sample_every=500",
 )  # fmt: skip
-STEPS = {"pix2pix": 1200, "l1": 1200, "spade": 600, "pix2pixhd": 1200}
+STEPS = {"pix2pix": 1200, "l1": 1200, "spade": 600, "pix2pixhd": 3000}
 SHOWN = (3, 20, 41, 60, 77, 95)  # frames of the validation set in the picture
 
 

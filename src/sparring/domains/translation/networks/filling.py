@@ -17,7 +17,6 @@ from sparring.errors import UserError
 from sparring.nn.layers import Norm, doubling, norm_layer, require_positive
 
 LEAK = 0.2
-SHARE = 0.1  # of what a network paints upon a smooth start, at the beginning; it is learnt
 
 
 class ContextEncoder(nn.Module):
@@ -182,7 +181,7 @@ class GatedNetwork(nn.Module):
         self.stride = 4
         self.coarse = gated_stage(source, shape[0], width, dilations) if coarse else None
         self.fine = gated_stage(source, shape[0], width, dilations)
-        self.share = nn.Parameter(torch.tensor(SHARE)) if smooth else None
+        self.smooth = smooth
 
     def forward(self, source: Tensor) -> Tensor:
         return self.stages(source)[-1]
@@ -190,7 +189,7 @@ class GatedNetwork(nn.Module):
     def stages(self, source: Tensor) -> list[Tensor]:
         """What each of the networks paints, the last one's last."""
         image, mask = source[:, :-1], source[:, -1:]
-        if self.share is not None:
+        if self.smooth:
             image = closed(image, mask)
         painted: list[Tensor] = []
         for network in (self.coarse, self.fine):
@@ -199,7 +198,7 @@ class GatedNetwork(nn.Module):
             if painted:
                 image = torch.where(mask > 0.5, painted[-1], image)
             made = network(torch.cat([image, mask], dim=1))
-            painted.append(made if self.share is None else image + self.share * made)
+            painted.append(image + made if self.smooth else made)
         return painted
 
 
