@@ -41,6 +41,8 @@ from sparring.domains.image.games.selfsupervised import SelfSupervisedOptions
 from sparring.domains.image.games.style import StyledOptions
 from sparring.domains.image.networks import DISCRIMINATORS, GENERATORS
 from sparring.domains.series.data import SeriesOptions
+from sparring.domains.table.columns import Column
+from sparring.domains.table.data import TableOptions
 from sparring.domains.translation.data import TranslationOptions
 from sparring.metrics.meter import measure_of
 from sparring.nn.augmentation import AUGMENTATIONS
@@ -170,7 +172,9 @@ def play(recipe: Recipe, overrides: tuple[str, ...]) -> None:
     """Build everything that the keys are about as for digits, and look at each turn's loss."""
     recipe = api.resolve(recipe.override(overrides))
     domain = open_domain(recipe.domain)
-    spec, batch = {"translation": as_pairs, "series": as_windows}.get(recipe.domain, as_digits)(recipe)
+    spec, batch = {"translation": as_pairs, "series": as_windows, "table": as_rows}.get(recipe.domain, as_digits)(
+        recipe
+    )
     torch.manual_seed(0)
     game = domain.build_game(recipe, spec)
     for player, module in game.players().items():
@@ -208,6 +212,19 @@ def as_windows(recipe: Recipe) -> tuple[DataSpec, Batch]:
     """Windows of three features."""
     spec = DataSpec((SeriesOptions(**recipe.data).window, 3), (), 100, {})
     return spec, Batch(data=torch.rand(4, *spec.shape))
+
+
+def as_rows(recipe: Recipe) -> tuple[DataSpec, Batch]:
+    """Rows of a number and a category."""
+    TableOptions(**recipe.data)
+    columns = [
+        Column("amount", "continuous", "float64", 100, centres=[0.0], deviations=[1.0], low=-4.0, high=4.0),
+        Column("kind", "category", "object", 100, levels=["a", "b"], counts=[60, 40]),
+    ]
+    spec = DataSpec((4,), (), 100, {"columns": [column.plain() for column in columns]})
+    hot = torch.nn.functional.one_hot(torch.arange(20) % 2, 2)
+    rows = torch.cat([torch.rand(20, 1) * 2 - 1, torch.ones(20, 1), hot], 1)
+    return spec, Batch(data=rows, asked=torch.arange(20) % 2)
 
 
 def test_the_readme_lists_every_packaged_recipe_and_no_other() -> None:

@@ -90,6 +90,7 @@ def play(
         data = domain.open_data(recipe.data, reading)
     domain = domain.knowing(data.spec)
     measures = with_own(domain.measures, [metric] if metric else [])
+    measure = None if metric is None else measure_of(measures, metric)  # these data may lack what one of them needs
     for name, reason in data.broken[:10]:
         say(f"skipped {name}: {reason}")
     if len(data.broken) > 10:
@@ -115,7 +116,7 @@ def play(
         )
 
     silent = quiet or not engine.main
-    progress = Progress(recipe.train.steps, minutes=recipe.train.minutes, quiet=silent)
+    progress = Progress(recipe.train.steps, minutes=recipe.train.minutes, unit=domain.unit, quiet=silent)
     trainer = Trainer(game, data, recipe, engine, run, say=speaker(True) if silent else progress.note)
     if run is None:
         return rehearse(trainer)
@@ -232,6 +233,7 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
             "best": state.best.get("step"),
             "evaluation": evaluation and evaluation.facts(),
             "translates": trainer.game.translates,
+            "format": open_domain(recipe.domain).formats[0],
             "recoveries": state.recoveries,
         },
     )

@@ -44,7 +44,7 @@ def show_training(result: Any, as_json: bool) -> None:
         if result.facts.get("translates"):
             tell(f"next: sparring translate {result.run} INPUT --out translated")
         else:
-            tell(f"next: sparring generate {result.run} --count 100 --out samples.png")
+            tell(f"next: sparring generate {result.run} --count 100 --out samples.{result.facts.get('format', 'png')}")
 
 
 def _show_rehearsal(result: Any) -> None:
@@ -122,9 +122,8 @@ def show_evaluation(result: EvaluateResult) -> None:
     for note in result.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
     for file in result.files:
-        tell(
-            f"{file} shows the samples that look most copied, each beside the closest real one and the ratio of distances"
-        )
+        copied = "shows the samples that look most copied, each beside the closest real one and the ratio of distances"
+        tell(f"{file} {copied if Path(file).stem == 'suspects' else 'sets samples beside data'}")
 
 
 def show_comparison(result: CompareResult) -> None:

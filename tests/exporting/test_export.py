@@ -126,8 +126,8 @@ def translated(monkeypatch: pytest.MonkeyPatch, model: bytes) -> None:
 # What a game exports
 
 
-# Translation draws from inputs; the games on series say that they are not exported yet.
-DRAWING = [name for name in named_recipes() if load_recipe(name).domain not in ("translation", "series")]
+# Translation draws from inputs; series are not exported yet, and rows of tables mean nothing without their columns.
+DRAWING = [name for name in named_recipes() if load_recipe(name).domain not in ("translation", "series", "table")]
 
 
 @pytest.mark.parametrize("recipe", DRAWING)

@@ -52,7 +52,13 @@ Trust = Annotated[
     bool, typer.Option("--trust", help="Allow the recipe to run code from outside the package (module:Class).")
 ]
 LabelOption = Annotated[
-    str | None, typer.Option(metavar="L", help="What samples are to be: a class, cat=0.7,dog=0.3, smiling=1, age=35.")
+    str | None,
+    typer.Option(
+        "--label",
+        "--where",
+        metavar="L",
+        help="What samples are to be: a class; cat=0.7,dog=0.3; smiling=1; age=35; of a table sex=Male,income=>50K.",
+    ),
 ]
 TruncationOption = Annotated[
     float, typer.Option(metavar="PSI", help="1: as in training; less: more typical samples, and fewer kinds of them.")

@@ -179,6 +179,13 @@ class Game(nn.Module):
         """
         return self.render(self.draw_codes(count, condition=condition, rng=rng))
 
+    def rehearse(self, count: int, *, rng: torch.Generator | None = None) -> None:
+        """Draw `count` samples as the training draws them, for layers that take statistics of what passes them.
+
+        It is `generate`, unless a game trains on other frequencies than it generates. In eval mode, without gradients.
+        """
+        self.generate(count, rng=rng)
+
     def translate(self, given: Batch, *, condition: Tensor | None = None, rng: torch.Generator | None = None) -> Batch:
         """Samples made from others, one from each of `given`: an image of another kind, the rest of a sequence. In eval mode.
 

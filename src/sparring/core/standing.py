@@ -26,7 +26,7 @@ ITERATIONS = 15  # of spectral norm's estimate, as many as PyTorch takes for wei
 
 @torch.no_grad()
 def take_standing_statistics(game: Game, *, frozen: Iterable[nn.Module] = (), seed: int = 0) -> bool:
-    """Set the statistics of all batch norms that `game.generate` passes to means over 1,024 samples, in place.
+    """Set the statistics of all batch norms that `game.rehearse` passes to means over 1,024 samples, in place.
 
     The game is in eval mode, and stays so. The same weights and seed give the same statistics; random numbers outside
     are left as they are. frozen: modules that are left as they are, with all in them. Returns whether there was anything to do.
@@ -59,7 +59,7 @@ def _follow(game: Game, norms: Sequence[_BatchNorm], seed: int) -> None:
             torch.manual_seed(seed)  # for layers that draw noise of their own
             rng = torch.Generator(device).manual_seed(seed)
             for _ in range(PASSES):
-                game.generate(COUNT, rng=rng)
+                game.rehearse(COUNT, rng=rng)
     finally:
         for norm, momentum, values in zip(norms, momenta, before, strict=True):
             norm.eval()

@@ -13,6 +13,7 @@ DOMAINS = {
     "vector": "sparring.domains.vector",
     "translation": "sparring.domains.translation",
     "series": "sparring.domains.series",
+    "table": "sparring.domains.table",
 }
 
 

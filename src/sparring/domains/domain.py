@@ -67,6 +67,8 @@ class Domain(ABC):
     """What `save` can write, the default first."""
     sample: str = "as the game draws them"
     """What the numbers of a game's sample are, for those who meet it outside the package."""
+    unit: str = "img"
+    """What a sample is called where speed is told."""
     drawn: int = 256
     """Samples whose randomness is drawn at a time, whatever the size of a forward pass: so a seed means the same samples."""
     cpu_batch: int = 64

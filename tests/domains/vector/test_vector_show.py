@@ -10,7 +10,8 @@ import torch
 from matplotlib.colors import same_color
 from PIL import Image
 
-from sparring.domains.vector.show import FAINT, STRONG, principal_axes, save_figure, scatter
+from sparring.domains.figures import save_figure
+from sparring.domains.vector.show import FAINT, STRONG, principal_axes, scatter
 from sparring.errors import UserError
 
 torch.set_num_threads(1)

@@ -17,12 +17,13 @@ from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
 from sparring.data.npy import growing_npy, growing_npz
 from sparring.domains.domain import Domain, Progress
+from sparring.domains.figures import save_figure
 from sparring.domains.series.check import check_series
 from sparring.domains.series.data import SeriesData, SeriesOptions, from_unit, open_series
 from sparring.domains.series.features import SPACES, open_features
 from sparring.domains.series.games import GAMES
 from sparring.domains.series.metrics import MEASURES
-from sparring.domains.series.show import cloud, memories, paths, require_finite, save_figure
+from sparring.domains.series.show import cloud, memories, paths, require_finite
 from sparring.domains.series.sources import KEY_COLUMN, STEP_COLUMN, Array
 from sparring.errors import UserError
 from sparring.files import write_whole
@@ -37,6 +38,7 @@ class SeriesDomain(Domain):
     games = GAMES
     measures = MEASURES
     spaces = SPACES
+    unit = "windows"
     formats = ("csv", "npz", "npy", "sheet")
     sample = "windows (T, F), each feature between 0 and 1 as the data's least and largest values are"
 

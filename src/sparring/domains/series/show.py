@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sparring.domains.figures import FAINT, INK, REAL, STRONG, dress
 from sparring.domains.series.metrics.autocorrelation import acf
 from sparring.domains.series.sources import Array
 from sparring.errors import UserError
-from sparring.files import write_whole
 
-FAINT, REAL, STRONG, INK = "#c9d0d9", "#5b6b80", "#c2314e", "#3d4451"
 PATHS = 12  # lines of a side: more would be a thicket
 FEATURES = 8  # rows of a picture
 LAGS = 12
@@ -38,7 +34,7 @@ def paths(samples: Array, real: Array | None, names: Sequence[str]) -> Figure:
             # Spread over all: what comes first may be alike (windows in the order of time, or sorted).
             some = np.linspace(0, len(values) - 1, min(PATHS, len(values))).round().astype(int)
             axes.plot(values[some, :, row].T, color=colour, linewidth=0.9, alpha=0.7)
-            _dress(axes)
+            dress(axes)
             if row == 0:
                 axes.set_title(title, fontsize=10, color=INK, loc="left")
             if column == 0:
@@ -64,7 +60,7 @@ def cloud(samples: Array, real: Array) -> Figure:
     axes.set_xlabel(f"first principal axis, {shares[0]:.0%} of the variance", fontsize=9, color=INK)
     axes.set_ylabel(f"second principal axis, {shares[1]:.0%}", fontsize=9, color=INK)
     axes.legend(loc="upper right", fontsize=8, frameon=False, labelcolor=INK)
-    _dress(axes)
+    dress(axes)
     return figure
 
 
@@ -96,18 +92,11 @@ def memories(samples: Array, real: Array, names: Sequence[str]) -> Figure:
                 label=title,
             )
         axes.set_title(shown[number], fontsize=9, color=INK, loc="left")
-        _dress(axes)
+        dress(axes)
     grid[0].legend(fontsize=8, frameon=False, labelcolor=INK)
     figure.supxlabel("lag", fontsize=9, color=INK)
     figure.supylabel("autocorrelation", fontsize=9, color=INK)
     return figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG in one atomic step; equal figures are equal files."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    write_whole(path, stream.getvalue())
 
 
 def require_finite(samples: Array) -> None:
@@ -116,11 +105,3 @@ def require_finite(samples: Array) -> None:
         raise UserError(
             "the samples hold NaN or infinite values: the generator has diverged; use an earlier checkpoint"
         )
-
-
-def _dress(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=7, length=3)

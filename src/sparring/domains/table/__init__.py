@@ -1,1 +1,6 @@
-"""Tables: rows of columns of several types. Read, described and coded; no game is played on them yet, so no verb knows them."""
+"""Tables: rows of columns of several types."""
+
+from sparring.domains.table.domain import TableDomain
+
+DOMAIN = TableDomain()
+"""The domain of tables, as the verbs see it."""

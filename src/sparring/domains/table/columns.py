@@ -6,7 +6,6 @@ A column is *coded* as a whole number a row, its level or mode, and for continuo
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparring.data.frames import pandas
+from sparring.domains.table.mixtures import fit_modes
 from sparring.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 KINDS = ("continuous", "integer", "date", "category", "constant", "key", "drop")
 NUMBERS = ("continuous", "integer", "date")
-MODES, FITTED, LIGHTEST = 10, 10_000, 0.005
+MODES, LIGHTEST = 10, 0.005
 WIDTH = 4.0  # deviations of a mode that a place of 1 lies from its centre (Xu et al. 2019, section 4.2)
+FAR = 1e9  # deviations
 IDS, WORDS = 20, 4  # rows from which different values are ids, words of a cell from which it is prose
 
 UNITS = (86400.0, 3600.0, 60.0)  # seconds that dates may be multiples of
@@ -35,14 +36,16 @@ Ints = NDArray[np.int64]
 class Column:
     """A fitted column, plain JSON values.
 
+    rows: that it was fitted on.
     levels, counts: of a category, None being the missing ones; the last stands for all `rare` ones, if there are any.
-    centres, deviations: of the modes of numbers; missing ones have one more mode, of `missing` rows.
+    centres, deviations: of the modes of numbers, 0 of those that are one value; missing ones have one more mode, of `missing` rows.
     text: dates that were text. unit: seconds that all dates are multiples of, which 32 bits would lose. bins, shares: a histogram of numbers, for pictures.
     """
 
     name: str
     kind: str
     dtype: str
+    rows: int = 0
     levels: list[Any] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     rare: list[Any] = field(default_factory=list)
@@ -80,21 +83,26 @@ class Column:
             return self._code_numbers(numbers(values, self.kind))
         number = {level: place for place, level in enumerate(self.levels)}
         number |= {level: len(self.levels) - 1 for level in self.rare}
-        found = [number.get(value, -1) for value in _levels(values)]
-        if -1 in found:
-            raise UserError(f"column {self.name!r}: {_levels(values)[found.index(-1)]!r} is not among its categories")
-        return np.array(found, np.int64), np.zeros(len(found))
+        places, there = _factorized(values)
+        for level in there:
+            if level not in number:
+                raise UserError(f"column {self.name!r}: {level!r} is not among its categories")
+        return np.array([number[level] for level in there], np.int64)[places], np.zeros(len(values))
 
     def _code_numbers(self, given: Floats) -> tuple[Ints, Floats]:
         there = np.isfinite(given)
         if not there.all() and not self.missing:
             raise UserError(f"column {self.name!r}: has missing values, which it had not before")
         centres, deviations = np.array(self.centres), np.array(self.deviations)
-        far = (np.where(there, given, 0.0)[:, None] - centres) / deviations
+        # From itself a single value is not far at all, and from all others farther than any mode of a width.
+        single = deviations == 0
+        away = np.where(there, given, 0.0)[:, None] - centres
+        far = np.where(single, np.where(away == 0, 0.0, FAR + np.abs(away)), away / np.where(single, 1.0, deviations))
         # The nearest mode, in its own deviations: every value is decoded to itself, if within its reach.
-        number = np.abs(far).argmin(1) if len(centres) else np.zeros(len(given), np.int64)
-        place = np.take_along_axis(far, number[:, None], 1)[:, 0] / WIDTH if len(centres) else np.zeros(len(given))
-        return np.where(there, number, len(centres)), np.where(there, place.clip(-0.99, 0.99), 0.0)
+        number = np.abs(far).argmin(1)
+        place = np.take_along_axis(far, number[:, None], 1)[:, 0] / WIDTH
+        placed = there & ~single[number]
+        return np.where(there, number, len(centres)), np.where(placed, place.clip(-0.99, 0.99), 0.0)
 
     def decode(self, number: Ints, place: Floats, rng: np.random.Generator, start: int = 0) -> Series:
         """Values of the column's own dtype. start: rows before these, for keys, which count on."""
@@ -105,14 +113,11 @@ class Column:
             ids = np.arange(start, start + len(number))
             return pd.Series(ids + int(self.low) if self.dtype.startswith(("int", "uint")) else [f"{self.name}-{i}" for i in ids]).astype(self.dtype)  # fmt: skip
         if self.kind == "category":
-            values = [self.levels[each] for each in number.tolist()]
+            values = _objects(self.levels)[number]
             if self.rare:
+                bucket = number == len(self.levels) - 1
                 share = np.array(self.rare_counts) / sum(self.rare_counts)
-                drawn = rng.choice(len(self.rare), len(values), p=share)
-                bucket = len(self.levels) - 1
-                values = [
-                    self.rare[d] if n == bucket else v for v, d, n in zip(values, drawn, number.tolist(), strict=True)
-                ]
+                values[bucket] = _objects(self.rare)[rng.choice(len(self.rare), int(bucket.sum()), p=share)]
             return pd.Series(values, dtype=object).astype(self.dtype)
         here = number < len(self.centres)
         safe = np.where(here, number, 0)
@@ -138,11 +143,11 @@ def fit_column(values: Series, options: Mapping[str, Any], most: int) -> Column 
         raise UserError(f"data.columns.{name}.kind is {kind!r}; there are {', '.join(KINDS)}")
     if kind == "drop":
         return None
-    column = Column(name, kind, str(values.dtype))
+    column = Column(name, kind, str(values.dtype), len(values))
     if kind == "key" and column.dtype.startswith(("int", "uint")):
         column.low = float(values.min())
     elif kind == "constant":
-        column.levels = _levels(values)[:1]
+        column.levels = _factorized(values)[1]
     elif kind == "category":
         _fit_levels(column, values, most)
     elif kind in NUMBERS:
@@ -168,7 +173,7 @@ def infer(values: Series) -> str:
         if whole and different == len(values) >= IDS and int(there.max()) - int(there.min()) == len(values) - 1:
             return "key"
         return "integer" if whole or bool((there % 1 == 0).all()) else "continuous"
-    text = there.astype(str)
+    text = pandas().Series(there.unique()).astype(str)
     if text.str.match(r"\d{4}-\d\d-\d\d").all():
         try:
             pandas().to_datetime(text, format="ISO8601")
@@ -200,15 +205,26 @@ def numbers(values: Series, kind: str) -> Floats:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _levels(values: Series) -> list[Any]:
-    plain = values.astype(object).where(values.notna(), None).tolist()
-    return [each.item() if isinstance(each, np.generic) else each for each in plain]
+def _objects(levels: list[Any]) -> NDArray[np.object_]:
+    """Levels as an array of themselves, whatever they are."""
+    array = np.empty(len(levels), object)
+    array[:] = levels
+    return array
+
+
+def _factorized(values: Series) -> tuple[Ints, list[Any]]:
+    """Of each value the number of its level, and the levels as plain values, in the order in which they come; None: missing."""
+    places, there = pandas().factorize(values, use_na_sentinel=True)
+    levels = [each.item() if isinstance(each, np.generic) else each for each in there]
+    if (places < 0).any():
+        places = np.where(places < 0, len(levels), places)
+        levels.append(None)
+    return places, levels
 
 
 def _fit_levels(column: Column, values: Series, most: int) -> None:
-    counts: dict[Any, int] = {}
-    for level in _levels(values):
-        counts[level] = counts.get(level, 0) + 1
+    places, there = _factorized(values)
+    counts = dict(zip(there, np.bincount(places).tolist(), strict=True))
     # Most frequent first, equal ones by name; what is too rare for a level of its own shares the last.
     order = sorted(counts, key=lambda level: (-counts[level], str(level)))
     column.missing = counts.get(None, 0)
@@ -221,9 +237,6 @@ def _fit_levels(column: Column, values: Series, most: int) -> None:
 
 
 def _fit_numbers(column: Column, values: Series) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import BayesianGaussianMixture
-
     given = numbers(values, column.kind)
     there = given[np.isfinite(given)]
     if not len(there):
@@ -237,24 +250,8 @@ def _fit_numbers(column: Column, values: Series) -> None:
         # As many decimals as the data are written in.
         sample = there[:1000]
         column.decimals = next((n for n in range(12) if np.allclose(np.round(sample, n), sample, rtol=1e-12, atol=0)), 12)  # fmt: skip
-    rng = np.random.default_rng(0)
-    shown = rng.permutation(there)[:FITTED]
-    mean, spread = float(there.mean()), float(there.std()) or 1.0
-    modes = min(MODES, len(np.unique(shown)))
-    if modes < 2:
-        column.centres, column.deviations = [mean], [spread]
-    else:
-        mixture = BayesianGaussianMixture(
-            n_components=modes, weight_concentration_prior_type="dirichlet_process", weight_concentration_prior=1e-3,
-            max_iter=100, random_state=0,
-        )  # fmt: skip
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            mixture.fit(((shown - mean) / spread)[:, None])
-        kept = mixture.weights_ > LIGHTEST
-        deviations = np.sqrt(mixture.covariances_[kept].ravel()) * spread
-        column.centres = (mixture.means_[kept].ravel() * spread + mean).tolist()
-        column.deviations = deviations.tolist()
+    centres, deviations = fit_modes(there, MODES, LIGHTEST)
+    column.centres, column.deviations = centres.tolist(), deviations.tolist()
     # No value may lie out of reach of all modes, or it would come back as another.
     _, place = column._code_numbers(there)
     if np.abs(place).max() >= 0.99:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from sparring.core.game import Batch, DataSpec
 from sparring.data.frames import pandas, read_frame
 from sparring.domains.table.columns import Column, fit_column
-from sparring.errors import UserError
+from sparring.errors import UserError, nearest
 from sparring.recipe import Section
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class TableOptions(Section):
 
     source: str = pydantic.Field("", description="a .csv, .tsv or .parquet file")
     columns: dict[str, dict[str, Any]] = pydantic.Field({}, description="corrections: {age: {kind: integer}}")
+    target: str | None = pydantic.Field(
+        None, description="the column that a model trained on samples is to foretell; none: the last with categories"
+    )
     max_levels: int = pydantic.Field(256, ge=2, description="of a column; the rarest beyond share one")
     sampling: Literal["log_frequency", "rows"] = pydantic.Field(
         "log_frequency", description="rows of a batch: by a category drawn by the log of its frequency, or as they come"
@@ -61,8 +64,11 @@ def columns_of(spec: DataSpec) -> list[Column]:
     return [Column(**each) for each in spec.extra["columns"]]
 
 
-def open_table(options: TableOptions, columns: list[Column] | None = None) -> TableData:
-    """Read a table; columns: fitted before, to which it must fit. Raises UserError."""
+def open_table(
+    options: TableOptions, columns: list[Column] | None = None, *, progress: Callable[[int, int], None] | None = None
+) -> TableData:
+    """Read a table; columns: fitted before, to which it must fit. progress: called with columns (done, all). Raises UserError."""
+    tick = progress or (lambda done, total: None)
     if not options.source:
         raise UserError("there is no data: name a file with --data")
     frame = read_frame(options.source)
@@ -71,19 +77,30 @@ def open_table(options: TableOptions, columns: list[Column] | None = None) -> Ta
             raise UserError(f"data.columns names {strange[0]!r}, which {options.source} has not")
         if len(frame) < 2:
             raise UserError(f"{options.source}: holds one row; a distribution needs at least two")
-        fitted = [fit_column(frame[name], options.columns.get(name, {}), options.max_levels) for name in frame.columns]
-        columns = [each for each in fitted if each is not None]
+        columns = []
+        for number, name in enumerate(frame.columns):
+            tick(number, len(frame.columns))
+            column = fit_column(frame[name], options.columns.get(name, {}), options.max_levels)
+            columns += [] if column is None else [column]
         if not spans_of(columns):
             raise UserError(f"{options.source}: no column varies, so there is nothing to learn")
     if lacking := [each.name for each in columns if each.name not in frame.columns]:
         raise UserError(f"{options.source}: has no column {lacking[0]!r}")
-    return TableData(options.source, frame, columns, options.sampling)
+    return TableData(options.source, frame, columns, options.sampling, _target(options, columns))
+
+
+def _target(options: TableOptions, columns: Sequence[Column]) -> str | None:
+    names = [span.column.name for span in spans_of(columns)]
+    if options.target is not None and options.target not in names:
+        raise UserError(f"data.target={options.target!r} is no column that is modelled{nearest(options.target, names)}")
+    categories = [column.name for column in columns if column.kind == "category" and column.size > 1]
+    return options.target or (categories[-1] if categories else None)
 
 
 class TableData:
     """Rows of a table, kept as a code and a place a column, encoded when a batch is asked for.
 
-    spec: shape (D,) of an encoded row; in `extra`, the `columns`.
+    spec: shape (D,) of an encoded row; in `extra`, the `columns`, and `target`, the one that models foretell.
     A batch of training has training-by-sampling in it (Xu et al. 2019, section 4.3): for each sample a category column is
     drawn, of it a category by log(1 + count), and of its rows one; `asked` (N,) is the category's number among those of
     all columns. It is done here, where the rows are, and not by the trainer's order, which knows no categories, nor in
@@ -94,7 +111,9 @@ class TableData:
     fingerprint: str
     broken: list[tuple[str, str]]
 
-    def __init__(self, name: str, frame: DataFrame, columns: list[Column], sampling: str = "rows") -> None:
+    def __init__(
+        self, name: str, frame: DataFrame, columns: list[Column], sampling: str = "rows", target: str | None = None
+    ) -> None:
         spans = spans_of(columns)
         coded = [span.column.code(frame[span.column.name]) for span in spans]
         self.name, self.columns, self.broken = name, columns, []
@@ -108,7 +127,9 @@ class TableData:
         self._offsets = torch.tensor([span.hot.start for span in spans])
         self._starts = torch.tensor([spans[n].start for n in numbers], dtype=torch.int64)
         width = spans[-1].hot.stop
-        self.spec = DataSpec((width,), (), len(frame), {"columns": [each.plain() for each in columns]})
+        self.spec = DataSpec(
+            (width,), (), len(frame), {"columns": [each.plain() for each in columns], "target": target}
+        )
         categories = [n for n, span in enumerate(spans) if span.column.kind == "category"]
         self._weights = torch.zeros(0)
         if sampling == "log_frequency" and categories:
@@ -160,7 +181,7 @@ def decode(data: Tensor, columns: Sequence[Column], start: int = 0) -> DataFrame
         raise UserError(
             "the samples hold NaN or infinite values: the generator has diverged; use an earlier checkpoint"
         )
-    rows, rng = data.cpu().double().numpy(), np.random.default_rng(start)
+    rows, rng = data.detach().cpu().double().numpy(), np.random.default_rng(start)
     where = {span.column.name: span for span in spans_of(columns)}
     made, none = {}, np.zeros(len(rows), np.int64)
     for column in columns:

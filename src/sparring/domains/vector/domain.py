@@ -16,11 +16,12 @@ from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
 from sparring.data.npy import growing_npy, growing_npz
 from sparring.domains.domain import Domain, Progress
+from sparring.domains.figures import save_figure
 from sparring.domains.vector.check import check_vectors, prepare_vectors
 from sparring.domains.vector.data import VectorData, VectorOptions, open_vectors
 from sparring.domains.vector.features import SPACES, open_features
 from sparring.domains.vector.games import GAMES
-from sparring.domains.vector.show import save_figure, scatter
+from sparring.domains.vector.show import scatter
 from sparring.errors import UserError
 from sparring.files import write_whole
 from sparring.metrics.catalogue import MEASURES
@@ -35,6 +36,7 @@ class VectorDomain(Domain):
     games = GAMES
     measures = MEASURES
     spaces = SPACES
+    unit = "vectors"
     formats = ("csv", "npy", "npz", "sheet")
     sample = "vectors (D,) in the data's own units"
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,7 +11,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sparring.errors import UserError
-from sparring.files import write_whole
 
 FAINT, STRONG, INK, PAPER = "#a9b4c2", "#c2314e", "#3d4451", "#ffffff"
 NAMED = 12  # classes that a legend names; more would cover the picture
@@ -49,13 +46,6 @@ def scatter(
         axes.spines[side].set_color(FAINT)
     axes.tick_params(colors=INK, labelsize=8, length=3)
     return figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG in one atomic step; equal figures are equal files."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    write_whole(path, stream.getvalue())
 
 
 def principal_axes(points: Array) -> tuple[Array, Array, Array]:

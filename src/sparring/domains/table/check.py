@@ -1,0 +1,91 @@
+"""What is wrong with a table, and what each of its columns is taken for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sparring.data.frames import read_frame
+from sparring.domains.table.columns import Column, fit_column
+from sparring.domains.table.data import TableOptions
+from sparring.errors import UserError
+
+REASONS = {
+    "text": "it is free text, which is not modelled: set its kind to drop or category",
+    "constant": "it has one value, which every sample will have",
+    "key": "it numbers the rows, and is made anew",
+    "holes": "values are missing, and will be from samples as often",
+    "endless": "it holds infinite values, which are taken for missing ones",
+    "rare": "it has more categories than data.max_levels; the rarest share one, and are drawn by how often they were there",
+    "copies": "it equals an earlier row",
+}
+SHOWN = 1000  # copied rows that are named
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """What was found. columns: name → what it is taken for, as `summary` has them in words. Rows count from 0.
+
+    The lists hold names of columns; copies: numbers of rows that equal an earlier one.
+    """
+
+    source: str
+    summary: dict[str, Any]
+    text: list[str] = field(default_factory=list)
+    constant: list[str] = field(default_factory=list)
+    key: list[str] = field(default_factory=list)
+    holes: list[str] = field(default_factory=list)
+    endless: list[str] = field(default_factory=list)
+    rare: list[str] = field(default_factory=list)
+    copies: list[int] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """A JSON-ready dict: the lists, how many each holds, and a finding for each in words."""
+        lists = {name: getattr(self, name) for name in REASONS}
+        counts = {name: len(found) for name, found in lists.items() if found}
+        findings = [
+            {"kind": kind, "name": f"row {each}" if kind == "copies" else f"column {each}", "reason": REASONS[kind], "remove": False}
+            for kind, found in lists.items()
+            for each in found
+        ]  # fmt: skip
+        return {"source": self.source, "summary": self.summary, "counts": counts, "findings": findings, **lists}
+
+
+def check_table(options: TableOptions) -> TableReport:
+    """Look over a file. Raises UserError where it cannot be read."""
+    frame = read_frame(options.source)
+    columns: dict[str, Column] = {}
+    text: list[str] = []
+    for name in frame.columns:
+        try:
+            column = fit_column(frame[name], options.columns.get(name, {}), options.max_levels)
+        except UserError:
+            text.append(name)
+            continue
+        if column is not None:
+            columns[name] = column
+    duplicated = np.flatnonzero(frame.duplicated().to_numpy())[:SHOWN].tolist()
+    endless = [
+        name for name in frame.select_dtypes("number") if np.isinf(frame[name].to_numpy(float, na_value=np.nan)).any()
+    ]
+    return TableReport(
+        options.source,
+        {"rows": len(frame), "columns": {name: _words(column) for name, column in columns.items()}},
+        text=text,
+        constant=[name for name, column in columns.items() if column.kind == "constant"],
+        key=[name for name, column in columns.items() if column.kind == "key"],
+        holes=[name for name in frame.columns if frame[name].isna().any()],
+        endless=endless,
+        rare=[name for name, column in columns.items() if column.rare],
+        copies=duplicated,
+    )
+
+
+def _words(column: Column) -> str:
+    if column.kind == "category":
+        return f"category, {column.size - bool(column.rare) + len(column.rare)} of them"
+    if column.kind in ("continuous", "integer"):
+        return f"{column.kind}, {column.low:g} to {column.high:g}"
+    return column.kind

@@ -1,0 +1,142 @@
+"""The domain of tables, as the verbs see it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from sparring.core.game import Batch, DataSpec
+from sparring.data.dataset import Dataset
+from sparring.domains.domain import Domain, Progress
+from sparring.domains.figures import save_figure
+from sparring.domains.table.cells import SPACES, Cells, open_features
+from sparring.domains.table.check import check_table
+from sparring.domains.table.columns import Column
+from sparring.domains.table.data import TableData, TableOptions, columns_of, decode, open_table
+from sparring.domains.table.games import GAMES
+from sparring.domains.table.metrics import measures_for
+from sparring.domains.table.metrics.marginals import associations, coded
+from sparring.domains.table.show import marginals, matrices
+from sparring.errors import UserError, missing_extra
+from sparring.files import whole_file
+from sparring.options import validate
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+class TableDomain(Domain):
+    """Rows of mixed columns. Games see encoded rows (D,); files and pictures have the columns' own values."""
+
+    name = "table"
+    games = GAMES
+    measures = measures_for((), None)
+    spaces = SPACES
+    formats = ("csv", "parquet", "sheet")
+    sample = "encoded rows (D,): of a column of numbers a place between -1 and 1, then of every column a one-hot"
+    unit = "rows"
+    # A row takes microseconds.
+    drawn = 8192
+    cpu_batch = 8192
+
+    columns: Sequence[Column] = ()
+
+    def knowing(self, spec: DataSpec) -> Self:
+        """This domain, knowing the columns."""
+        other = copy.copy(self)
+        other.columns = columns_of(spec)
+        other.measures = measures_for(Cells(other.columns).cells, spec.extra.get("target"))
+        return other
+
+    def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate against `TableOptions`."""
+        return validate(TableOptions, options, where="data")
+
+    def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> TableData:
+        """Read the table into memory."""
+        return open_table(_options(options), progress=progress)
+
+    def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
+        """The distribution of each column, over that of the data."""
+        self.frame_of(samples)  # refuses what is not finite
+        cells = Cells(self.columns)
+        save_figure(marginals(cells(samples)["features"], cells.cells), path)
+
+    def illustrate(self, real: Batch, fake: Batch, out: Path) -> list[Path]:
+        """The distributions of the columns, and what they have to do with each other."""
+        cells = Cells(self.columns).cells
+        names = [cell.column.name for cell in cells]
+        left, right = (associations(side) for side in coded(real["features"], fake["features"], cells))
+        figures = {"columns": marginals(fake["features"], cells), "associations": matrices(left, right, names)}
+        for name, figure in figures.items():
+            save_figure(figure, out / f"{name}.png")
+        return [out / f"{name}.png" for name in figures]
+
+    def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
+        """`csv`, `parquet`: a table as the data's, with its columns in their order; `sheet`: one picture."""
+        if form == "sheet":
+            self.show(Batch(data=torch.cat([batch["data"] for batch in samples])), conditions, out)
+        elif form == "csv":
+            with whole_file(out) as stream:
+                for number, frame in enumerate(self._frames(samples)):
+                    frame.to_csv(stream, index=False, header=number == 0, lineterminator="\n")
+        else:
+            self._save_parquet(samples, out)
+        return [out]
+
+    def frame_of(self, samples: Batch, start: int = 0) -> DataFrame:
+        """Encoded rows as a table of the columns' own values and types. start: rows before these. Raises UserError."""
+        return decode(samples["data"], self.columns, start)
+
+    def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Cells:
+        """See `domains.table.cells`."""
+        return open_features(which, columns_of(data.spec))
+
+    def open_reference(
+        self, source: str, options: Mapping[str, Any], spec: DataSpec, progress: Progress | None = None
+    ) -> TableData:
+        """The run's own data as it was trained on, or another table with its columns, coded as it is."""
+        return open_table(_options({**options, "source": source}), columns_of(spec), progress=progress)
+
+    def open_samples(
+        self, source: str, real: str, progress: Progress | None = None, **options: Any
+    ) -> tuple[TableData, TableData]:
+        """Files of samples and of data with the same columns, coded as the data are; options: those of the `data` section."""
+        data = self.open_data({**options, "source": real}, progress)
+        return open_table(_options({**options, "source": source}), columns_of(data.spec), progress=progress), data
+
+    def check(self, source: str, progress: Progress | None = None, **options: Any) -> Any:
+        """See `domains.table.check`. options: those of the `data` section."""
+        return check_table(_options({**options, "source": source}))
+
+    def prepare(self, source: str, out: Path, progress: Progress | None = None, **options: Any) -> Any:
+        """Tables are read as they are: there is nothing to prepare."""
+        raise UserError("tables need no preparation: columns are described and coded when a training reads them")
+
+    def _frames(self, samples: Iterable[Batch]) -> Iterator[DataFrame]:
+        start = 0
+        for batch in samples:
+            yield self.frame_of(batch, start)
+            start += batch.count
+
+    def _save_parquet(self, samples: Iterable[Batch], out: Path) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise missing_extra("pyarrow", "table", "writing Parquet") from None
+        tables = (pyarrow.Table.from_pandas(frame, preserve_index=False) for frame in self._frames(samples))
+        with whole_file(out) as stream:
+            first = next(tables)
+            with parquet.ParquetWriter(stream, first.schema) as writer:
+                writer.write_table(first)
+                for table in tables:
+                    writer.write_table(table.cast(first.schema))
+
+
+def _options(options: Mapping[str, Any]) -> TableOptions:
+    return TableOptions(**validate(TableOptions, options, where="data"))

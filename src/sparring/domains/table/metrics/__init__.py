@@ -1,0 +1,111 @@
+"""What can be measured of tables, beside what is of any samples that are described by features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sparring.core.game import Batch, Game
+from sparring.domains.table.cells import Cell
+from sparring.domains.table.conditions import TableLabels
+from sparring.domains.table.metrics.marginals import coded, column_distances, pair_distance
+from sparring.domains.table.metrics.privacy import closest, exact_copies
+from sparring.domains.table.metrics.usefulness import detection, train_on_samples
+from sparring.errors import UserError
+from sparring.metrics import catalogue
+from sparring.metrics.catalogue import HIGHER, LOWER, SHARE
+from sparring.metrics.meter import Measure, Probed, Value, Values
+
+ASKED = 50  # rows that each category is asked for in
+CATEGORIES = 400  # that are asked for, at most
+NOT_HERE = ("inception_score", "conditional_accuracy", "class_fid", "modes")  # for classes, which tables have not
+
+
+def _marginals(cells: Sequence[Cell], real: Batch, fake: Batch, seed: int) -> Values:
+    found = column_distances(real["features"], fake["features"], cells)
+    each = {cell.column.name: round(distance, 4) for cell, distance in zip(cells, found, strict=True)}
+    return {"marginal_error": Value(sum(found) / len(found), {"by_column": each})}
+
+
+def _pairs(cells: Sequence[Cell], real: Batch, fake: Batch, seed: int) -> Values:
+    return {"pair_error": pair_distance(*coded(real["features"], fake["features"], cells))}
+
+
+def _detection(cells: Sequence[Cell], real: Batch, fake: Batch, seed: int) -> Values:
+    return {"detection_auc": detection(real["features"], fake["features"], cells, seed)}
+
+
+def _usefulness(cells: Sequence[Cell], target: str, real: Batch, fake: Batch, seed: int) -> Values:
+    column = next(cell for cell in cells if cell.column.name == target)
+    train, test = real["features"].chunk(2)
+    found = train_on_samples(train, test, fake["features"], cells, column, seed)
+    return {"tstr": Value(found.on_samples, {"of_real": found.on_data, "target": target, "score": found.measure})}
+
+
+def _privacy(real: Batch, fake: Batch, seed: int) -> Values:
+    one, other = real["features"].chunk(2)
+    among = fake["features"][: len(other)]
+    return {
+        "exact_copies": Value(exact_copies(among, one), {"of_real": exact_copies(other, one)}),
+        "closest_record": Value(float(closest(among, one).median()), {"of_real": float(closest(other, one).median())}),
+    }
+
+
+def _obedience(real: Batch, fake: Batch, seed: int) -> Values:
+    asked, had = fake["asked"].long(), fake["had"]
+    rows = torch.arange(len(asked))
+    return {"adherence": Value(float(had[rows, asked].double().mean()), {"categories": len(asked.unique())})}
+
+
+def _asked(game: Game, seed: int) -> Probed:
+    """Each category asked for in turn, and what rows came."""
+    labels, places = game.labels, getattr(game, "hot", None)
+    if not isinstance(labels, TableLabels) or not isinstance(places, Tensor):
+        raise UserError("the game has no columns of categories, so nothing can be asked of it")
+    rng = torch.Generator(game.device).manual_seed(seed)
+    count = len(labels.names)
+    wanted = torch.arange(count)[:: -(-count // CATEGORIES)].repeat_interleave(ASKED)
+    pieces = []
+    for part in wanted.split(4096):
+        condition = torch.nn.functional.one_hot(part, count).float().to(game.device)
+        rows = game.generate(len(part), condition=condition, rng=rng)["data"]
+        pieces.append((rows[:, places] > 0).cpu())
+    return Probed(Batch(features=torch.cat(pieces).float(), asked=wanted, had=torch.cat(pieces)))
+
+
+def measures_for(cells: Sequence[Cell], target: str | None) -> dict[str, Measure]:
+    """All measures of tables with these columns; target: the column that models foretell, for how useful samples are.
+
+    Without columns, only what there is to measure, which can be listed.
+    """
+    own: dict[str, Measure] = {
+        "marginal_error": Measure(
+            {"marginal_error": LOWER}, partial(_marginals, cells), within=SHARE, usual=True,
+            note="mean over columns of the distance from the data's: total variation, or Kolmogorov and Smirnov's",
+        ),
+        "pair_error": Measure(
+            {"pair_error": LOWER}, partial(_pairs, cells), within=SHARE, usual=True,
+            note="mean over pairs of columns of the total variation of how often values meet",
+        ),
+        "detection": Measure(
+            {"detection_auc": LOWER}, partial(_detection, cells), within=SHARE, usual=True, most=5000,
+            note="how well trees tell samples from data: area under the ROC curve",
+        ),
+        "privacy": Measure(
+            {"exact_copies": LOWER, "closest_record": HIGHER}, _privacy, usual=True, resampled="fake",
+            note="samples that equal a row of the data; median distance to the closest row",
+        ),
+        "adherence": Measure(
+            {"adherence": HIGHER}, _obedience, needs=("generator",), probe=_asked, within=SHARE, usual=True,
+            note="share of rows that have the category they were asked for",
+        ),
+    }  # fmt: skip
+    if target is not None or not cells:
+        own["tstr"] = Measure(
+            {"tstr": HIGHER}, partial(_usefulness, cells, target or ""), within=(-torch.inf, 1.0), usual=True,
+            note="score on data of trees trained on samples, for the target column (Esteban et al. 2017)",
+        )  # fmt: skip
+    return {**own, **{name: each for name, each in catalogue.MEASURES.items() if name not in NOT_HERE}}

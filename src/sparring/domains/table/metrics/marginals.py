@@ -1,0 +1,105 @@
+"""How far columns are from the data's, one by one and in pairs.
+
+Rows are features as `cells.Cells` has them. Of a column: for categories the total variation, half the sum of differences
+of their shares; for numbers the largest difference of the two cumulative shares (Kolmogorov & Smirnov), missing ones being
+below all. Both lie between 0 and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparring.domains.table.cells import Cell
+
+BINS = 10  # of numbers, each with as many rows of the data
+Matrix = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+def column_distances(real: Tensor, fake: Tensor, cells: Sequence[Cell]) -> list[float]:
+    """The distance of each column."""
+    found = []
+    for cell in cells:
+        left, right = real[:, cell.place].double(), fake[:, cell.place].double()
+        if not cell.number:
+            shares = [(side > 0).double().mean(0) for side in (left, right)]
+            found.append(float((shares[0] - shares[1]).abs().sum() / 2))
+            continue
+        sides = [_ordered(side) for side in (left, right)]
+        points = torch.cat(sides).unique()
+        below = [torch.searchsorted(side, points, right=True) / len(side) for side in sides]
+        found.append(float((below[0] - below[1]).abs().max()))
+    return found
+
+
+def _ordered(side: Tensor) -> Tensor:
+    values = side[:, 0].clone()
+    if side.shape[1] > 1:
+        values[side[:, 1] > 0] = -torch.inf
+    return values.sort().values
+
+
+def coded(real: Tensor, fake: Tensor, cells: Sequence[Cell]) -> tuple[Codes, Codes]:
+    """Both sides (N, K) as whole numbers: categories, and numbers in bins of the data's quantiles, missing ones the last."""
+    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for cell in cells:
+        edges = None
+        if cell.number:
+            quantiles = torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1]
+            edges = torch.quantile(_sampled(real[:, cell.start].double()), quantiles).unique()
+        for side, found in zip((real, fake), sides, strict=True):
+            own = side[:, cell.place]
+            if edges is None:
+                found.append(own.argmax(1))
+                continue
+            number = torch.searchsorted(edges, own[:, 0].double().contiguous(), right=True)
+            found.append(torch.where(own[:, 1] > 0, len(edges) + 1, number) if cell.size > 1 else number)
+    left, right = (torch.stack(side, 1).cpu().numpy() for side in sides)
+    return left, right
+
+
+def _sampled(values: Tensor) -> Tensor:
+    return values[:: max(1, len(values) // 100_000)]  # torch.quantile takes no more than 16 million
+
+
+def pair_distance(real: Codes, fake: Codes) -> float:
+    """Mean over pairs of columns, coded (N, K), of the total variation of how often two values meet."""
+    count = real.shape[1]
+    found = []
+    for one in range(count):
+        for other in range(one):
+            width = 1 + max(int(real[:, other].max()), int(fake[:, other].max()))
+            pairs = [side[:, one] * width + side[:, other] for side in (real, fake)]
+            size = 1 + max(int(each.max()) for each in pairs)
+            shares = [np.bincount(each, minlength=size) / len(each) for each in pairs]
+            found.append(float(np.abs(shares[0] - shares[1]).sum() / 2))
+    return float(np.mean(found)) if found else 0.0
+
+
+def associations(rows: Codes) -> Matrix:
+    """Cramér's V of each pair of coded columns (N, K) → (K, K), without its bias (Bergsma 2013)."""
+    count = rows.shape[1]
+    matrix = np.eye(count)
+    for one in range(count):
+        for other in range(one):
+            matrix[one, other] = matrix[other, one] = _cramer(rows[:, one], rows[:, other])
+    return matrix
+
+
+def _cramer(left: Codes, right: Codes) -> float:
+    total = len(left)
+    table = np.zeros((int(left.max()) + 1, int(right.max()) + 1))
+    np.add.at(table, (left, right), 1)
+    table = table[table.any(1)][:, table.any(0)]
+    expected = np.outer(table.sum(1), table.sum(0)) / total
+    square = float((np.square(table - expected) / expected).sum()) / total
+    (rows, columns) = table.shape
+    square = max(0.0, square - (rows - 1) * (columns - 1) / max(1, total - 1))
+    rows_left, columns_left = (each - (each - 1) ** 2 / max(1, total - 1) for each in (rows, columns))
+    least = min(rows_left, columns_left) - 1
+    return float(np.sqrt(square / least).clip(0, 1)) if least > 0 else 0.0

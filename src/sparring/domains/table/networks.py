@@ -1,0 +1,48 @@
+"""The networks that make and judge encoded rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sparring.nn.layers import require_dropout, require_positive
+from sparring.nn.mlp import MLP
+
+
+class RowGenerator(nn.Module):
+    """Latents (N, latent) and what is asked for (N, K) → logits and places of encoded rows (N, size) (Xu et al. 2019, section 4.4).
+
+    Each of `depth` layers, linear, batch norm and ReLU, adds its `width` numbers to those that it was given.
+    """
+
+    def __init__(self, size: int, latent: int, conditions: int, *, width: int = 256, depth: int = 2) -> None:
+        super().__init__()
+        require_positive(width=width, depth=depth)
+        sizes = [latent + conditions + width * layer for layer in range(depth + 1)]
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU()) for size in sizes[:-1]
+        )
+        self.out = nn.Linear(sizes[-1], size)
+
+    def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
+        x = latent if condition is None else torch.cat([latent, condition.to(latent.dtype)], 1)
+        for layer in self.layers:
+            x = torch.cat([layer(x), x], 1)
+        return self.out(x)
+
+
+class RowDiscriminator(nn.Module):
+    """`pack` encoded rows at once (N, pack·size), and what was asked for (N, pack·K) → one logit (N,) (Lin et al. 2018)."""
+
+    def __init__(
+        self, size: int, conditions: int, pack: int, *, width: int = 256, depth: int = 2, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        require_positive(width=width, depth=depth, pack=pack)
+        require_dropout(dropout)
+        self.body = MLP(pack * (size + conditions), [width] * depth, dropout=dropout)
+        self.out = nn.Linear(width, 1)
+
+    def forward(self, rows: Tensor, condition: Tensor | None = None) -> Tensor:
+        x = rows if condition is None else torch.cat([rows, condition.to(rows.dtype)], 1)
+        return self.out(self.body(x)).squeeze(1)

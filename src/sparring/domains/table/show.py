@@ -1,0 +1,109 @@
+"""Showing tables: the distribution of each column, samples over data, and what columns say about each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparring.domains.figures import INK, STRONG, dress
+from sparring.domains.table.cells import Cell, standards
+from sparring.domains.table.conditions import said
+
+REAL = "#8a97a8"  # of areas, which are louder than lines
+COLUMNS = 24  # of a table that one picture shows
+LEVELS = 10  # categories of a column that have a bar of their own
+ACROSS = 4
+Shares = NDArray[np.float64]
+
+
+def marginals(features: Tensor, cells: Sequence[Cell], name: str = "samples") -> Figure:
+    """A panel a column: how often the samples (N, D) have each value or category, over how often the data have it."""
+    shown = list(cells)[:COLUMNS]
+    across = min(ACROSS, len(shown))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(0.3 + 3.0 * across, 0.6 + 2.0 * down), dpi=110, layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).flatten()
+    for axes in grid[len(shown) :]:
+        axes.set_visible(False)
+    for axes, cell in zip(grid, shown, strict=False):
+        side = features[:, cell.place].double().cpu().numpy()
+        (_numbers if cell.number else _categories)(axes, cell, side)
+        axes.set_title(cell.column.name, fontsize=9, color=INK, loc="left")
+        dress(axes)
+    handles = [Axes.bar(grid[0], 0, 0, color=REAL), *Axes.plot(grid[0], [], [], color=STRONG)]
+    figure.legend(
+        handles=handles,
+        labels=["data", name],
+        loc="outside upper right",
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+        labelcolor=INK,
+    )
+    if len(cells) > len(shown):
+        figure.supxlabel(f"the first {len(shown)} of {len(cells)} columns", fontsize=8, color=INK)
+    return figure
+
+
+def _numbers(axes: Axes, cell: Cell, side: Shares) -> None:
+    column = cell.column
+    bins = np.array(column.bins)
+    mean, deviation = standards(column)
+    here = side[:, 1] == 0 if cell.size > 1 else np.ones(len(side), bool)
+    values = (side[here, 0] * deviation + mean).clip(bins[0], bins[-1])
+    shares = np.histogram(values, bins)[0] / max(1, len(values))
+    axes.stairs(column.shares, bins, fill=True, color=REAL)
+    axes.stairs(shares, bins, color=STRONG, linewidth=1.3)
+    axes.set_yticks([])
+    if column.kind == "date":
+        ends = np.array([bins[0], bins[-1]])
+        axes.set_xticks(ends, [str(np.datetime64(int(end), "s"))[:10] for end in ends])
+    if column.missing:
+        total = column.missing / column.rows
+        axes.text(
+            0.99, 0.95, f"missing {total:.1%}, here {1 - here.mean():.1%}", transform=axes.transAxes, ha="right", va="top",
+            fontsize=6.5, color=INK,
+        )  # fmt: skip
+
+
+def _categories(axes: Axes, cell: Cell, side: Shares) -> None:
+    column = cell.column
+    data = np.array(column.counts) / sum(column.counts)
+    made = np.bincount(side.argmax(1), minlength=cell.size) / len(side)
+    order = np.argsort(-data, kind="stable")
+    names = [said(column.levels[each]) for each in order]
+    data, made = data[order], made[order]
+    if len(names) > LEVELS:
+        data, made = (np.append(each[: LEVELS - 1], each[LEVELS - 1 :].sum()) for each in (data, made))
+        names = [*names[: LEVELS - 1], f"{cell.size - LEVELS + 1} others"]
+    places = np.arange(len(names))
+    axes.barh(places, data, color=REAL, height=0.8)
+    axes.barh(places, made, color="none", edgecolor=STRONG, linewidth=1.3, height=0.8)
+    axes.set_yticks(places, [name if len(name) <= 16 else name[:15] + "…" for name in names])
+    axes.invert_yaxis()
+
+
+def matrices(real: NDArray[np.float64], fake: NDArray[np.float64], names: Sequence[str]) -> Figure:
+    """How much each pair of columns has to do with each other, (K, K) each, in data and samples, and the difference."""
+    few = len(names) <= COLUMNS
+    side = min(6.0, 1.8 + 0.16 * len(names))
+    figure = Figure(figsize=(3 * side, side + 0.4), dpi=110, layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, title, values in zip(
+        panels, ("data", "samples", "difference"), (real, fake, np.abs(real - fake)), strict=True
+    ):
+        image = axes.imshow(values, vmin=0, vmax=1, cmap="magma_r")
+        axes.set_title(title, fontsize=9, color=INK, loc="left")
+        if few:
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
+        axes.tick_params(colors=INK, labelsize=6.5, length=0)
+    bar = figure.colorbar(image, ax=panels, shrink=0.8)
+    bar.set_label("association", fontsize=8, color=INK)
+    bar.ax.tick_params(colors=INK, labelsize=7)
+    return figure

@@ -1,0 +1,198 @@
+"""The games on tables: what is asked for is obeyed, frequencies are the data's, and a run goes the way of all runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import sparring
+from sparring.core.game import Turn
+from sparring.core.standing import take_standing_statistics
+from sparring.domains import open_domain
+from sparring.domains.table.conditions import TableLabels
+from sparring.domains.table.data import TableData, TableOptions, open_table
+from sparring.domains.table.games.ctgan import CTGAN
+from sparring.errors import UserError
+from sparring.recipe import Recipe, load_recipe
+
+torch.set_num_threads(1)
+
+TINY = [
+    "model.latent=4", "model.generator.width=8", "model.discriminator.width=8", "model.pack=2", "train.batch_size=8",
+]  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = 400
+    kind = rng.choice(["p", "q", "r"], rows, p=[0.8, 0.15, 0.05])
+    frame = pd.DataFrame({
+        "kind": kind,
+        "size": np.where(kind == "p", rng.normal(0, 1, rows), rng.normal(9, 1, rows)).round(2),
+        "note": np.where(rng.random(rows) < 0.1, None, rng.choice(["a, b", "c=d"], rows)),
+        "paid": np.where(rng.random(rows) < 0.6, 0, rng.integers(1, 900, rows)),
+        "id": np.arange(rows) + 1000,
+    })  # fmt: skip
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+@pytest.fixture
+def data(table: Path) -> TableData:
+    return open_table(TableOptions(source=str(table)))
+
+
+def tiny(*more: str) -> Recipe:
+    return load_recipe("ctgan").override([*TINY, *more])
+
+
+def built(data: TableData, *more: str) -> CTGAN:
+    torch.manual_seed(0)
+    game = open_domain("table").build_game(tiny(*more), data.spec)
+    assert isinstance(game, CTGAN)
+    return game
+
+
+def test_what_is_asked_for_is_there_in_every_row_however_the_generator_is_trained(data: TableData) -> None:
+    game, domain = built(data).eval(), open_domain("table").knowing(data.spec)
+    labels = game.labels
+    assert isinstance(labels, TableLabels)
+    for wish, wanted in (
+        ("kind=r", {"kind": "r"}),
+        ("kind=q,note=c=d", {"kind": "q", "note": "c=d"}),
+        ("note=a, b, kind=p", {"note": "a, b", "kind": "p"}),
+        ({"note": None}, {"note": None}),
+    ):
+        asked = labels.ask(wish).expand(50, -1)
+        frame = domain.frame_of(game.generate(50, condition=asked))  # type: ignore[attr-defined]
+        for column, level in wanted.items():
+            assert (frame[column].isna() if level is None else frame[column] == level).all(), wish
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ("kind=s", "no 's'"),
+        ("kinds=p", "mean 'kind'"),
+        ("size=3", "holds numbers"),
+        ("p", "says no column"),
+        ("kind=p,kind=q", "twice"),
+        ("id=1001", "no categories"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_in_a_line(data: TableData, wish: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        TableLabels(data.columns).ask(wish)
+
+
+def test_rows_are_drawn_for_categories_as_frequent_as_the_data_s_and_rehearsed_as_in_training(data: TableData) -> None:
+    game = built(data)
+    codes = game.draw_codes(6000, rng=torch.Generator().manual_seed(0))
+    names = TableLabels(data.columns).names
+    share = dict(zip(names, codes["label"].mean(0).tolist(), strict=True))
+    # Two columns with categories, so each is asked for in half of the rows.
+    assert share["kind=p"] == pytest.approx(0.4, abs=0.04) and share["kind=r"] == pytest.approx(0.025, abs=0.015)
+    assert torch.equal(codes["label"].sum(1), torch.ones(6000))
+    rare = game.rehearsed[list(names).index("kind=r")] / game.frequencies[list(names).index("kind=r")]
+    assert rare > 2
+
+
+def test_the_discriminator_sees_rows_that_have_what_was_asked_for_on_both_sides(data: TableData) -> None:
+    game = built(data, "model.several=1")
+    batch = data.batch(torch.arange(8))
+    game.loss(Turn("discriminator", keep=True), batch, 0)
+    condition = batch.memo["condition"]
+    own = batch["data"][:, game.hot]
+    assert (
+        torch.equal(condition * own, condition) and (condition.sum(1) >= 1).all()
+    )  # all asked for is in the data's rows
+    fake = batch.memo["fake"].unflatten(1, (2, -1)).flatten(0, 1)[:, game.hot]
+    assert torch.equal(fake[condition > 0], torch.ones(int(condition.sum())))
+    asked = torch.nn.functional.one_hot(batch["asked"], len(condition[0]))
+    assert (condition >= asked).all() and condition.sum() > 8
+
+
+def test_a_drawn_row_has_one_category_a_column_and_places_within_reach(data: TableData) -> None:
+    rows = built(data).eval().generate(64)["data"]
+    start = 0
+    for place, size in built(data).sizes:
+        if place:
+            assert rows[:, start].abs().max() <= 1
+        hot = rows[:, start + place : start + place + size]
+        assert torch.equal(hot.sum(1), torch.ones(64)) and set(hot.unique().tolist()) <= {0.0, 1.0}
+        start += place + size
+    assert start == rows.shape[1]
+
+
+def test_statistics_of_batch_norm_are_of_rows_as_training_asks_for_them(data: TableData) -> None:
+    game = built(data).eval()
+    calls: list[torch.Tensor] = []
+    game.generator.register_forward_pre_hook(lambda module, given: calls.append(given[1]))
+    assert take_standing_statistics(game)
+    asked = torch.cat(calls).mean(0)
+    assert asked.sum() == pytest.approx(1) and torch.allclose(asked, game.rehearsed / 2, atol=0.05)
+
+
+def test_rows_that_cannot_be_packed_are_refused_before_a_step(data: TableData) -> None:
+    with pytest.raises(UserError, match="multiple"):
+        built(data, "train.batch_size=7")
+
+
+def test_a_table_of_numbers_alone_is_played_without_conditions(tmp_path: Path) -> None:
+    source = tmp_path / "numbers.csv"
+    pd.DataFrame(np.random.default_rng(0).normal(size=(50, 2)), columns=["x", "y"]).to_csv(source, index=False)
+    data = open_table(TableOptions(source=str(source)))
+    game = built(data)
+    assert game.labels is None
+    for turn in game.turns(0):
+        assert game.loss(turn, data.batch(torch.arange(8)), 0).total.isfinite()
+    assert game.eval().generate(3)["data"].shape == (3, *data.spec.shape)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_and_writes_the_same_table(table: Path, tmp_path: Path) -> None:
+    files = []
+    for folder, steps in (("whole", 7), ("cut", 5)):
+        sparring.train(
+            tiny("train.checkpoint_every=5", "evaluate.metric=null"), data=str(table), out=tmp_path / folder,
+            steps=steps, device="cpu", quiet=True,
+        )  # fmt: skip
+    sparring.resume(tmp_path / "cut", steps=7, device="cpu", quiet=True)
+    for folder in ("whole", "cut"):
+        (file,) = sparring.generate(tmp_path / folder, count=30, out=tmp_path / f"{folder}.csv", checkpoint="last")
+        files.append(Path(file).read_bytes())
+    assert files[0] == files[1]
+    frame, real = pd.read_csv(tmp_path / "cut.csv"), pd.read_csv(table)
+    assert list(frame.columns) == list(real.columns) and list(frame["id"]) == list(range(1000, 1030))
+    assert (
+        set(frame["kind"]) <= set(real["kind"]) and frame["size"].between(real["size"].min(), real["size"].max()).all()
+    )
+
+
+def test_a_run_is_asked_measured_and_shown(table: Path, tmp_path: Path) -> None:
+    sparring.train(
+        tiny("evaluate.every=3", "evaluate.count=60"),
+        data=str(table),
+        out=tmp_path / "run",
+        steps=3,
+        device="cpu",
+        quiet=True,
+    )
+    assert (tmp_path / "run" / "samples" / "step-00000003.png").stat().st_size > 5000
+    (file,) = sparring.generate(tmp_path / "run", count=20, out=tmp_path / "rare.parquet", label="kind=r,note=a, b")
+    frame = pd.read_parquet(file)
+    assert (frame["kind"] == "r").all() and (frame["note"] == "a, b").all() and len(frame) == 20
+    found = sparring.evaluate(
+        tmp_path / "run", metrics="marginal_error,pair_error,tstr,privacy,adherence,detection", count=150
+    )
+    assert found.figures["adherence"].value == 1 and found.figures["tstr"].facts["target"] == "note"
+    assert 0 < found.figures["marginal_error"].value < 1 and 0 < found.figures["detection_auc"].value <= 1
+    assert {Path(file).name for file in found.files} == {"columns.png", "associations.png"}
+    alone = sparring.evaluate(
+        str(table), data=str(table), domain="table", metrics="marginal_error,pair_error", out=tmp_path
+    )
+    assert alone.figures["marginal_error"].value < 0.1
