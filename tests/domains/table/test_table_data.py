@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparring.domains.table.cells import Cells
 from sparring.domains.table.columns import fit_column, infer
 from sparring.domains.table.data import TableData, TableOptions, columns_of, decode, log_frequency, open_table, spans_of
+from sparring.domains.table.mixtures import fit_modes
 from sparring.errors import UserError
 
 torch.set_num_threads(1)
@@ -145,3 +147,51 @@ def test_another_encoding_and_a_missing_file_are_named(tmp_path: Path) -> None:
         open_table(TableOptions(source=str(tmp_path / "t.csv")))
     with pytest.raises(UserError, match="no such file"):
         open_table(TableOptions(source=str(tmp_path / "u.csv")))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([str(n) if n % 3 else "x" for n in range(40)], "category"),
+        ([10**30 + n % 7 for n in range(40)], "category"),
+        ([2**62 + 1000 * n for n in range(40)], "integer"),
+        ([[np.inf, -np.inf, np.nan, float(n)][n % 4] for n in range(40)], "integer"),
+        ([1e300 * n for n in range(40)], "continuous"),
+        ([1e-300 * n for n in range(40)], "continuous"),
+        ([n % 2 == 0 for n in range(40)], "category"),
+    ],
+    ids=["mixed", "beyond 64 bits", "62 bits", "infinite", "huge", "tiny", "boolean"],
+)
+def test_nasty_columns_are_coded_and_shown_as_points_and_come_back_within_their_range(
+    values: list[object], kind: str
+) -> None:
+    frame = pd.DataFrame({"value": values, "other": np.arange(40) % 3})
+    data, back = reopened(frame)
+    assert back.dtypes.tolist() == frame.dtypes.tolist()
+    if kind == "category":
+        assert data.columns[0].kind == "category" and set(back["value"]) == set(frame["value"])
+    else:
+        there = np.isfinite(frame["value"].to_numpy(float))
+        assert (np.isfinite(back["value"].to_numpy(float)) == there).all()
+        assert back["value"][there].to_numpy(float) == pytest.approx(frame["value"][there].to_numpy(float), rel=1e-5)
+    points = Cells(data.columns)(data.batch(torch.arange(40), augment=False))["features"]
+    assert points.isfinite().all() and points.abs().max() < 10
+
+
+def test_single_values_come_back_exactly_from_modes_without_a_width_and_the_rest_is_a_mixture() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([np.zeros(900), np.full(90, 40.0), rng.normal(100, 3, 500), rng.normal(200, 3, 500)])
+    centres, deviations = fit_modes(values, 10, 0.005)
+    assert list(centres[deviations == 0]) == [0.0] and 2 <= (deviations > 0).sum() <= 5
+    for mode in (100, 200):
+        near = np.abs(centres - mode) < 2
+        assert near.any() and deviations[near].max() < 6
+    few, widths = fit_modes(np.arange(1000) % 16 * 0.5, 10, 0.005)
+    assert list(few) == [n * 0.5 for n in range(16)] and not widths.any()
+
+
+def test_an_unseen_number_of_a_column_of_single_values_is_taken_for_the_nearest() -> None:
+    column = fit_column(pd.Series([0, 5, 9] * 20, name="n"), {}, 256)
+    assert column is not None
+    number, place = column.code(pd.Series([1, 4, 100]))
+    assert [column.centres[n] for n in number] == [0, 5, 9] and not place.any()

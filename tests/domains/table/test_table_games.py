@@ -15,7 +15,7 @@ from sparring.core.standing import take_standing_statistics
 from sparring.domains import open_domain
 from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.data import TableData, TableOptions, open_table
-from sparring.domains.table.games.ctgan import CTGAN
+from sparring.domains.table.games.ctgan import CTGAN, moments
 from sparring.errors import UserError
 from sparring.recipe import Recipe, load_recipe
 
@@ -23,6 +23,7 @@ torch.set_num_threads(1)
 
 TINY = [
     "model.latent=4", "model.generator.width=8", "model.discriminator.width=8", "model.pack=2", "train.batch_size=8",
+    "train.schedule={name: constant}",
 ]  # fmt: skip
 
 
@@ -138,6 +139,29 @@ def test_statistics_of_batch_norm_are_of_rows_as_training_asks_for_them(data: Ta
     assert asked.sum() == pytest.approx(1) and torch.allclose(asked, game.rehearsed / 2, atol=0.05)
 
 
+def test_second_moments_say_how_often_two_categories_meet_and_are_held_to_the_data_s(data: TableData) -> None:
+    rows = torch.tensor([[1.0, 0, 1], [1, 0, 0], [0, 1, 1], [0, 1, 1]])
+    assert torch.equal(moments(rows), torch.tensor([[0.5, 0, 0.25], [0, 0.5, 0.5], [0.25, 0.5, 0.75]]))
+    game, batch = built(data, "loss.moments=2"), data.batch(torch.arange(8))
+    game.loss(Turn("discriminator", keep=True), batch, 0)
+    fake = batch.memo["fake"].unflatten(1, (2, -1)).flatten(0, 1)
+    losses = game.loss(Turn("generator", fresh=False), batch, 0)
+    expected = 2 * (moments(fake) - moments(batch["data"])).square().sum()
+    assert float(losses["moments"].detach()) == pytest.approx(float(expected.detach()))
+    losses["moments"].backward()
+    assert game.generator.out.weight.grad.norm() > 0  # through categories that are chosen hard
+
+
+def test_the_discriminator_sees_one_category_a_column_with_the_gradient_of_soft_ones(data: TableData) -> None:
+    for hard in (True, False):
+        game = built(data, f"model.hard={str(hard).lower()}")
+        rows = game.sample(32, None if game.labels is None else torch.zeros(32, 2 * len(game.labels.names)))
+        hot = rows.unflatten(1, (2, -1)).flatten(0, 1)[:, game.hot]
+        assert bool(((hot.detach() - hot.detach().round()).abs() < 1e-6).all()) == hard
+        rows.square().sum().backward()
+        assert game.generator.out.weight.grad.abs().sum() > 0
+
+
 def test_rows_that_cannot_be_packed_are_refused_before_a_step(data: TableData) -> None:
     with pytest.raises(UserError, match="multiple"):
         built(data, "train.batch_size=7")
@@ -196,3 +220,26 @@ def test_a_run_is_asked_measured_and_shown(table: Path, tmp_path: Path) -> None:
         str(table), data=str(table), domain="table", metrics="marginal_error,pair_error", out=tmp_path
     )
     assert alone.figures["marginal_error"].value < 0.1
+
+
+def test_a_copula_has_the_columns_of_the_data_and_how_they_go_together_and_independent_draws_do_not(
+    table: Path, tmp_path: Path
+) -> None:
+    real = pd.read_csv(table)
+    drawn = {}
+    for name in ("copula", "independent"):
+        sparring.train(name, data=str(table), out=tmp_path / name, device="cpu", quiet=True)
+        (file,) = sparring.generate(tmp_path / name, count=4000, out=tmp_path / f"{name}.csv")
+        drawn[name] = pd.read_csv(file)
+        for column in ("kind", "note"):
+            shares = [side[column].value_counts(normalize=True, dropna=False) for side in (real, drawn[name])]
+            assert (shares[0] - shares[1].reindex(shares[0].index)).abs().max() < 0.04
+        assert (drawn[name]["paid"] == 0).mean() == pytest.approx((real["paid"] == 0).mean(), abs=0.04)
+        assert drawn[name]["size"].quantile([0.1, 0.5, 0.9]).tolist() == pytest.approx(
+            real["size"].quantile([0.1, 0.5, 0.9]).tolist(), abs=0.4
+        )
+    # In the data a size above 5 is of a kind that is not p; a draw on its own knows nothing of that.
+    apart = {name: (frame["kind"] == "p").eq(frame["size"] < 5).mean() for name, frame in drawn.items()}
+    assert apart["copula"] > 0.75 and apart["independent"] < 0.71
+    with pytest.raises(UserError, match="means nothing"):
+        sparring.generate(tmp_path / "copula", count=2, label="kind=p")

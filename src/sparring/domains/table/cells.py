@@ -65,11 +65,12 @@ class Cells:
             mean, deviation = standards(span.column)
             number, modes = hot.argmax(1), len(span.column.centres)
             here = number < modes
-            centre, spread = (
-                rows.new_tensor([*each, 0.0])[number] for each in (span.column.centres, span.column.deviations)
-            )
             # In float64 there is nothing to lose: values far from 0, dates say, stand close together.
-            value = centre.double() - mean + WIDTH * rows[:, span.start].double() * spread.double()
+            centre, spread = (
+                torch.tensor([*each, 0.0], dtype=torch.float64, device=rows.device)[number]
+                for each in (span.column.centres, span.column.deviations)
+            )
+            value = centre - mean + WIDTH * rows[:, span.start].double() * spread
             low, high = span.column.low - mean, span.column.high - mean
             parts.append(torch.where(here, value.clamp(low, high) / deviation, 0.0)[:, None].float())
             if span.column.missing:
@@ -91,9 +92,10 @@ def cells_of(spans: Sequence[Span]) -> list[Cell]:
 def standards(column: Column) -> tuple[float, float]:
     """Mean and deviation of a column of numbers, from its histogram."""
     bins, shares = np.array(column.bins), np.array(column.shares)
-    middle = (bins[1:] + bins[:-1]) / 2
+    scale = float(np.abs(bins).max()) or 1.0  # squares of 1e300 are infinite
+    middle = (bins[1:] / 2 + bins[:-1] / 2) / scale
     mean = float((middle * shares).sum())
-    return mean, float(np.sqrt((np.square(middle - mean) * shares).sum())) or 1.0
+    return mean * scale, scale * float(np.sqrt((np.square(middle - mean) * shares).sum())) or 1.0
 
 
 def open_features(which: str, columns: Sequence[Column]) -> Cells:

@@ -80,7 +80,7 @@ class Column:
     def code(self, values: Series) -> tuple[Ints, Floats]:
         """The number (N,) of each value, and its place (N,). Raises UserError for a level that the column has not."""
         if self.kind in NUMBERS:
-            return self._code_numbers(numbers(values, self.kind))
+            return self.code_numbers(numbers(values, self.kind))
         number = {level: place for place, level in enumerate(self.levels)}
         number |= {level: len(self.levels) - 1 for level in self.rare}
         places, there = _factorized(values)
@@ -89,7 +89,8 @@ class Column:
                 raise UserError(f"column {self.name!r}: {level!r} is not among its categories")
         return np.array([number[level] for level in there], np.int64)[places], np.zeros(len(values))
 
-    def _code_numbers(self, given: Floats) -> tuple[Ints, Floats]:
+    def code_numbers(self, given: Floats) -> tuple[Ints, Floats]:
+        """The same of values as `numbers` gives them, NaN for what is missing."""
         there = np.isfinite(given)
         if not there.all() and not self.missing:
             raise UserError(f"column {self.name!r}: has missing values, which it had not before")
@@ -253,7 +254,7 @@ def _fit_numbers(column: Column, values: Series) -> None:
     centres, deviations = fit_modes(there, MODES, LIGHTEST)
     column.centres, column.deviations = centres.tolist(), deviations.tolist()
     # No value may lie out of reach of all modes, or it would come back as another.
-    _, place = column._code_numbers(there)
+    _, place = column.code_numbers(there)
     if np.abs(place).max() >= 0.99:
         column.centres.append((column.low + column.high) / 2)
         column.deviations.append(max((column.high - column.low) / (1.9 * WIDTH), 1e-9))

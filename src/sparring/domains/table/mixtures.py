@@ -44,6 +44,8 @@ def _mixture(values: Floats, most: int, lightest: float) -> tuple[Floats, Floats
     if len(points) == 1:
         return points, np.zeros(1)
     total = counts.sum()
+    scale = float(np.abs(points).max())  # squares of 1e300 are infinite, and of 1e-300 nothing
+    points = points / scale
     mean = float(counts @ points / total)
     spread = float(np.sqrt(counts @ np.square(points - mean) / total))
     x = (points - mean) / spread
@@ -66,7 +68,7 @@ def _mixture(values: Floats, most: int, lightest: float) -> tuple[Floats, Floats
             break
     kept = shares > lightest * total
     centres, deviations = _merged(centres[kept], np.sqrt(variances[kept]), shares[kept])
-    return centres * spread + mean, deviations * spread
+    return (centres * spread + mean) * scale, deviations * spread * scale
 
 
 def _merged(centres: Floats, deviations: Floats, shares: Floats) -> tuple[Floats, Floats]:

@@ -10,24 +10,27 @@ from sparring.nn.mlp import MLP
 
 
 class RowGenerator(nn.Module):
-    """Latents (N, latent) and what is asked for (N, K) → logits and places of encoded rows (N, size) (Xu et al. 2019, section 4.4).
+    """Latents (N, latent) and what is asked for (N, K) → logits and places of encoded rows (N, size).
 
-    Each of `depth` layers, linear, batch norm and ReLU, adds its `width` numbers to those that it was given.
+    `depth` layers of `width`, each linear, batch norm and ReLU, and each after the first added to what it was given. CTGAN
+    (Xu et al. 2019, section 4.4) sets them side by side instead, and with them the latents: twice the products.
     """
 
-    def __init__(self, size: int, latent: int, conditions: int, *, width: int = 256, depth: int = 2) -> None:
+    def __init__(self, size: int, latent: int, conditions: int, *, width: int = 256, depth: int = 3) -> None:
         super().__init__()
         require_positive(width=width, depth=depth)
-        sizes = [latent + conditions + width * layer for layer in range(depth + 1)]
+        sizes = [latent + conditions, *[width] * (depth - 1)]
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU()) for size in sizes[:-1]
+            nn.Sequential(nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU()) for size in sizes
         )
-        self.out = nn.Linear(sizes[-1], size)
+        self.out = nn.Linear(width, size)
 
     def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
         x = latent if condition is None else torch.cat([latent, condition.to(latent.dtype)], 1)
-        for layer in self.layers:
-            x = torch.cat([layer(x), x], 1)
+        first, *others = self.layers
+        x = first(x)
+        for layer in others:
+            x = x + layer(x)
         return self.out(x)
 
 

@@ -9,10 +9,11 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from sparring.core import chance
+from sparring.core import chance, processes
 from sparring.core.adversarial import AdversarialGame, LossOptions
 from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Losses, Turn
+from sparring.core.passes import precise
 from sparring.domains.table.columns import Column
 from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.data import columns_of, log_frequency, spans_of
@@ -27,11 +28,14 @@ TINY = 1e-20  # below it a uniform number's logarithm would be infinite
 class ModelOptions(Section):
     """The recipe's `model` section."""
 
-    latent: int = pydantic.Field(128, ge=1)
+    latent: int = pydantic.Field(64, ge=1)
     generator: dict[str, Any] = pydantic.Field({}, description="width, depth")
     discriminator: dict[str, Any] = pydantic.Field({}, description="width, depth, dropout")
-    pack: int = pydantic.Field(10, ge=1, description="rows that are judged at once (Lin et al. 2018)")
+    pack: int = pydantic.Field(1, ge=1, description="rows that are judged at once (Lin et al. 2018)")
     temperature: float = pydantic.Field(0.2, gt=0, description="of the Gumbel softmax in training")
+    hard: bool = pydantic.Field(
+        True, description="the discriminator sees one category a column, with the gradient of the soft ones"
+    )
     several: float = pydantic.Field(
         0.2, ge=0, le=1, description="share of rows for which more than one column's category is asked for"
     )
@@ -45,6 +49,16 @@ class ModelOptions(Section):
         return plain
 
 
+class TableLoss(LossOptions):
+    """The recipe's `loss` section."""
+
+    moments: float = pydantic.Field(
+        0.0,
+        ge=0,
+        description="weight of the squared distance of second moments, which say how often two categories meet",
+    )
+
+
 class CTGAN(AdversarialGame):
     """Encoded rows, as `data.TableData` has them.
 
@@ -54,6 +68,7 @@ class CTGAN(AdversarialGame):
     the rare ones more often.
     """
 
+    options: TableLoss
     asked_of: Tensor
     frequencies: Tensor
     rehearsed: Tensor
@@ -62,7 +77,7 @@ class CTGAN(AdversarialGame):
 
     @classmethod
     def resolve(cls, recipe: Recipe) -> dict[str, dict[str, Any]]:
-        return {"model": ModelOptions.resolve(recipe.model), "loss": LossOptions.resolve(recipe.loss)}
+        return {"model": ModelOptions.resolve(recipe.model), "loss": TableLoss.resolve(recipe.loss)}
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, spec: DataSpec) -> Self:
@@ -81,7 +96,7 @@ class CTGAN(AdversarialGame):
             call(RowDiscriminator, options.discriminator, width, count, options.pack, where="model.discriminator"),
             columns=columns,
             options=options,
-            loss=LossOptions(**validate(LossOptions, recipe.loss, where="loss")),
+            loss=TableLoss(**validate(TableLoss, recipe.loss, where="loss")),
             turns=recipe.train.turns,
             steps=recipe.train.steps,
         )
@@ -99,6 +114,7 @@ class CTGAN(AdversarialGame):
         super().__init__(
             generator, discriminator, latent=options.latent, labels=labels if labels.names else None, **rules
         )
+        self.hard = options.hard
         self.pack, self.temperature, self.several = options.pack, options.temperature, options.several
         spans = spans_of(columns)
         categories = [span for span in spans if span.column.kind == "category"]
@@ -150,9 +166,26 @@ class CTGAN(AdversarialGame):
             if place:
                 parts.append(made[:, start : start + 1].tanh())
                 start += 1
-            parts.append((noisy[:, start : start + size] / self.temperature).softmax(1))
+            soft = (noisy[:, start : start + size] / self.temperature).softmax(1)
+            if self.hard:
+                soft = torch.zeros_like(soft).scatter_(1, soft.argmax(1, keepdim=True), 1.0) + soft - soft.detach()
+            parts.append(soft)
             start += size
         return self._packed(self._obeying(torch.cat(parts, 1), asked))
+
+    def draw(self, batch: Batch) -> Tensor:
+        """Packs of rows for those of `batch`; they stay in its memo, for what looks at rows."""
+        packs = super().draw(batch)
+        batch.memo["rows"] = packs
+        return packs
+
+    def add_generator_terms(self, losses: Losses, batch: Batch, fake: Tensor | None) -> None:
+        """How far the rows' second moments are from the data's, over the whole batch."""
+        weight = self.options.moments
+        rows = batch.memo.pop("rows")
+        if weight:
+            made, real = (moments(packs.unflatten(1, (self.pack, -1)).flatten(0, 1)) for packs in (rows, batch["data"]))
+            losses["moments"] = weight * (processes.mean(made) - processes.mean(real)).square().sum()
 
     def draw_labels(self, count: int, rng: torch.Generator | None = None, condition: Tensor | None = None) -> Tensor:
         """What to ask for (count, K): `condition`, and where it asks for nothing, a category as often as the data have it."""
@@ -241,3 +274,9 @@ class CTGAN(AdversarialGame):
 
     def _packed(self, rows: Tensor) -> Tensor:
         return rows.reshape(len(rows) // self.pack, -1)
+
+
+def moments(rows: Tensor) -> Tensor:
+    """E[x xᵀ] of encoded rows (N, D): of two categories how often they meet, of one and itself how often it is there."""
+    rows = precise(rows)
+    return rows.T @ rows / len(rows)

@@ -45,20 +45,25 @@ def _ordered(side: Tensor) -> Tensor:
 
 
 def coded(real: Tensor, fake: Tensor, cells: Sequence[Cell]) -> tuple[Codes, Codes]:
-    """Both sides (N, K) as whole numbers: categories, and numbers in bins of the data's quantiles, missing ones the last."""
+    """Both sides (N, K) as whole numbers: categories, and numbers in bins between the data's deciles, missing ones the last."""
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])
     for cell in cells:
         edges = None
         if cell.number:
             quantiles = torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1]
-            edges = torch.quantile(_sampled(real[:, cell.start].double()), quantiles).unique()
+            there = real[:, cell.start].double()
+            if cell.size > 1:
+                there = there[real[:, cell.start + 1] == 0]
+            edges = torch.quantile(_sampled(there), quantiles).unique() if len(there) else there
         for side, found in zip((real, fake), sides, strict=True):
             own = side[:, cell.place]
             if edges is None:
                 found.append(own.argmax(1))
                 continue
-            number = torch.searchsorted(edges, own[:, 0].double().contiguous(), right=True)
-            found.append(torch.where(own[:, 1] > 0, len(edges) + 1, number) if cell.size > 1 else number)
+            values = own[:, 0].double().contiguous()
+            # What equals an edge is a bin of its own: where most of a column is 0, the rest is not to fall together with it.
+            number = torch.searchsorted(edges, values) + torch.searchsorted(edges, values, right=True)
+            found.append(torch.where(own[:, 1] > 0, 2 * len(edges) + 1, number) if cell.size > 1 else number)
     left, right = (torch.stack(side, 1).cpu().numpy() for side in sides)
     return left, right
 

@@ -1,0 +1,85 @@
+"""Measures of tables on answers that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from sparring.domains.table.cells import Cells
+from sparring.domains.table.columns import fit_column
+from sparring.domains.table.data import TableData
+from sparring.domains.table.metrics.marginals import associations, coded, column_distances, pair_distance
+from sparring.domains.table.metrics.privacy import closest, exact_copies, membership_auc
+from sparring.domains.table.metrics.usefulness import detection, train_on_samples
+
+torch.set_num_threads(1)
+RNG = np.random.default_rng(0)
+
+
+def points(*frames: pd.DataFrame) -> tuple[Cells, list[Tensor]]:
+    """Tables as points, coded as the first."""
+    columns = [column for name in frames[0].columns if (column := fit_column(frames[0][name], {}, 256))]
+    space = Cells(columns)
+    sides = [TableData("t", frame, columns).batch(torch.arange(len(frame)), augment=False) for frame in frames]
+    return space, [space(side)["features"] for side in sides]
+
+
+def test_distances_of_columns_are_shares_that_differ_and_the_largest_gap_of_cumulative_ones() -> None:
+    real = pd.DataFrame({"kind": ["a"] * 50 + ["b"] * 50, "n": np.arange(100.0) + 0.5})
+    fake = pd.DataFrame({"kind": ["a"] * 20 + ["b"] * 80, "n": np.r_[np.arange(50.0), np.arange(50.0)] + 0.5})
+    space, (left, right) = points(real, fake)
+    assert column_distances(left, right, space.cells) == pytest.approx([0.3, 0.5])
+    assert column_distances(left, left, space.cells) == [0, 0]
+
+
+def test_missing_numbers_count_as_a_value_of_their_own() -> None:
+    real = pd.DataFrame({"n": np.where(np.arange(200) % 2, np.nan, RNG.normal(size=200)), "k": list("ab") * 100})
+    fake = real.assign(n=real["n"].fillna(0.0))
+    space, (left, right) = points(real, fake)
+    assert column_distances(left, right, space.cells)[0] >= 0.5
+    assert associations(coded(left, right, space.cells)[0])[0, 1] > 0.95  # k says where it is missing
+
+
+def test_pairs_that_never_meet_in_the_data_are_an_error_where_columns_alone_are_right() -> None:
+    real = pd.DataFrame({"a": list("xy") * 200, "b": list("pq") * 200, "n": np.arange(400) % 2 * 100.0})
+    mixed = real.assign(b=RNG.permutation(real["b"]), n=RNG.permutation(real["n"]))
+    space, (left, right) = points(real, mixed)
+    codes = coded(left, right, space.cells)
+    assert max(column_distances(left, right, space.cells)) < 0.01
+    assert pair_distance(codes[0], codes[0]) == 0 and pair_distance(*codes) == pytest.approx(0.5, abs=0.05)
+    assert associations(codes[0])[np.triu_indices(3, 1)] == pytest.approx([1, 1, 1], abs=0.01)
+    assert associations(codes[1])[np.triu_indices(3, 1)].max() < 0.15
+
+
+def test_what_is_above_a_value_that_most_rows_have_is_not_binned_with_it() -> None:
+    real = pd.DataFrame({"n": [0] * 95 + list(range(100, 105)), "k": ["a"] * 95 + ["b"] * 5})
+    space, (left,) = points(real)
+    assert associations(coded(left, left, space.cells)[0])[0, 1] > 0.99
+
+
+def test_useful_samples_teach_what_the_data_teach_and_shuffled_ones_do_not() -> None:
+    def rows(count: int, seed: int) -> pd.DataFrame:
+        rng = np.random.default_rng(seed)
+        n = rng.normal(size=count)
+        return pd.DataFrame({"n": n, "m": 2 * n + rng.normal(size=count) / 9, "k": np.where(n > 0, "hi", "lo")})
+
+    shuffled = rows(600, 2).apply(np.random.default_rng(0).permutation)
+    space, (train, test, good, bad) = points(rows(600, 0), rows(600, 1), rows(600, 2), shuffled)
+    for name, level in (("k", 0.9), ("m", 0.9)):
+        target = next(cell for cell in space.cells if cell.column.name == name)
+        useful, useless = (train_on_samples(train, test, side, space.cells, target, 0) for side in (good, bad))
+        assert useful.on_samples > level and useful.on_data > level > 0.65 > useless.on_samples
+    assert detection(train, good, space.cells, 0) < 0.6 and detection(train, bad, space.cells, 0) > 0.9
+
+
+def test_copies_and_members_are_found_and_new_rows_give_nobody_away() -> None:
+    members, others, fresh = (torch.randn(400, 3, generator=torch.Generator().manual_seed(n)) for n in range(3))
+    half = torch.cat([members[:100], fresh[:100]])
+    assert exact_copies(half, members) == 0.5 and exact_copies(fresh, members) == 0
+    assert closest(members[:5], members).tolist() == [0] * 5
+    assert membership_auc(members, others, members) > 0.99
+    assert membership_auc(members, others, fresh) == pytest.approx(0.5, abs=0.06)
+    assert membership_auc(members, members, fresh) == 0.5
