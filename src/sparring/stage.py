@@ -254,11 +254,7 @@ def rehearse(trainer: Trainer) -> TrainResult:
     # Linux counts the peak of resident memory in KiB, macOS in bytes.
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     memory = torch.cuda.max_memory_allocated() if cuda else host
-    planned = options.steps
-    if options.epochs is not None:
-        in_epochs = int(options.epochs * len(trainer.data) / (trainer.sampler.position / 2))
-        planned = in_epochs if planned is None else min(planned, in_epochs)
-    predicted = None if planned is None else planned * seconds
+    predicted = None if trainer.length is None else trainer.length * seconds
     if options.minutes is not None:
         predicted = options.minutes * 60 if predicted is None else min(predicted, options.minutes * 60)
     result = _summary(trainer, trainer.recipe)
@@ -268,7 +264,7 @@ def rehearse(trainer: Trainer) -> TrainResult:
         "seconds_per_step": round(seconds, 5),
         "memory_bytes": memory,
         "predicted_seconds": predicted,
-        "planned_steps": planned,
+        "planned_steps": trainer.length,
     }
     return result
 

@@ -359,6 +359,23 @@ def test_a_best_step_between_checkpoints_gets_one_of_its_own(make_trainer: Make)
     assert [each.step for each in list_checkpoints(trainer.run.checkpoints)] == [5, 8]
 
 
+def test_a_schedule_over_epochs_falls_as_over_the_steps_that_they_are(make_trainer: Make) -> None:
+    common = {"train.batch_size": 64, "train.schedule": {"name": "linear", "start": 0.0, "final": 0.0}}
+    in_epochs = make_trainer({**common, "train.steps": "null", "train.epochs": 0.2})
+    count = len(in_epochs.data)
+    fresh = sum(turn.fresh for turn in in_epochs.game.turns(0))
+    assert in_epochs.length == -(-0.2 * count // (64 * fresh))
+    in_steps = make_trainer({**common, "train.steps": in_epochs.length})
+    rates = []
+    for trainer in (in_epochs, in_steps):
+        trainer.play_step()
+        trainer.state.step = 2
+        trainer.play_step()
+        rates.append([player.optimizer.param_groups[0]["lr"] for player in trainer.players.values()])
+    assert rates[0] == rates[1] and rates[0][0] > 0
+    assert make_trainer({"train.steps": "null", "train.minutes": 1}).length is None
+
+
 def test_training_ends_at_epochs_when_they_come_first(make_trainer: Make) -> None:
     trainer = make_trainer({"train.steps": 1000, "train.epochs": 0.1, "train.batch_size": 64})
     # Two of the four turns draw a new batch: 1797 · 0.1 / 128 is 1.4 steps.

@@ -138,12 +138,7 @@ def _alternatives(base: _Candidate, planned: float) -> Iterator[tuple[str, list[
 def _planned(trainer: Trainer, step: float) -> float:
     """Seconds that the training would take."""
     options = trainer.recipe.train
-    ends = []
-    if options.steps is not None:
-        ends.append(options.steps * step)
-    if options.epochs is not None:
-        fresh = [turn for index, turn in enumerate(trainer.game.turns(0)) if turn.fresh or index == 0]
-        ends.append(options.epochs * len(trainer.data) / (len(fresh) * options.batch_size) * step)
+    ends = [] if trainer.length is None else [trainer.length * step]
     if options.minutes is not None:
         ends.append(options.minutes * 60)
     return min(ends)

@@ -45,8 +45,8 @@ class PlayerState:
                 group["betas"] = self.betas(step)
 
 
-def build_player(name: str, module: nn.Module, recipe: Recipe, engine: Engine) -> PlayerState:
-    """A player with the optimiser and the regularisation that the recipe gives it. Raises UserError."""
+def build_player(name: str, module: nn.Module, recipe: Recipe, engine: Engine, length: int | None) -> PlayerState:
+    """A player with the optimiser and the regularisation that the recipe gives it. length: in steps. Raises UserError."""
     spec, regularize = recipe.player(name)
     # Two players may own the same parameter (an encoder that reconstructs and fools): each moves it by its own rule.
     frozen, fixed = find_frozen(name, module, recipe)
@@ -63,7 +63,7 @@ def build_player(name: str, module: nn.Module, recipe: Recipe, engine: Engine) -
     else:
         optimizer = build_optimizer(name, parameters, spec)
     rates = [group["lr"] for group in optimizer.param_groups]
-    betas = scheduled_betas(spec, recipe.train.steps)
+    betas = scheduled_betas(spec, length)
     return PlayerState(module, parameters, optimizer, regularize, rates, scaler, betas, frozen)
 
 

@@ -36,6 +36,7 @@ from sparring.training.guard import (
     tolerate_full_disk,
     unfinite_weights,
 )
+from sparring.training.length import planned_steps
 from sparring.training.listener import Listener
 from sparring.training.players import PlayerState, build_player
 from sparring.training.state import State, pack, unpack
@@ -72,7 +73,10 @@ class Trainer:
         self.sampler = Sampler(
             len(data), options.batch_size, options.seed, rank=engine.rank, world=engine.world, order=order
         )
-        self.players = {name: build_player(name, module, recipe, engine) for name, module in game.players().items()}
+        self.length = planned_steps(options, game, len(data))
+        self.players = {
+            name: build_player(name, module, recipe, engine, self.length) for name, module in game.players().items()
+        }
         for name in options.players.keys() - self.players.keys():
             raise UserError(
                 f"train.players.{name}: this game has no such player{nearest(name, self.players)}; there are {', '.join(self.players)}"
@@ -83,7 +87,7 @@ class Trainer:
         kept = self.game.state_dict().keys()  # other buffers are constants
         self.buffers = [name for name, _ in self.game.named_buffers() if name in kept]
         ema = options.ema
-        over = 0 if ema.final_half_life is None else length(ema.over, options.steps, where="train.ema")
+        over = 0 if ema.final_half_life is None else length(ema.over, self.length, where="train.ema")
         self.average = Average(
             game.averaged(), ema.half_life, ema.warmup, final=ema.final_half_life, over=over * options.batch_size
         )
@@ -147,7 +151,7 @@ class Trainer:
     def play_turns(self) -> None:
         """The turns of a step. All processes play them together."""
         step, options = self.state.step, self.recipe.train
-        multiplier = learning_rate(options.schedule, step, options.steps) * self.state.lr_scale
+        multiplier = learning_rate(options.schedule, step, self.length) * self.state.lr_scale
         self.engine.share_buffers(self.game.get_buffer(name) for name in self.buffers)
         for player in self.players.values():
             player.hold()
