@@ -16,6 +16,7 @@ from sparring.domains import open_domain
 from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.data import TableData, TableOptions, open_table
 from sparring.domains.table.games.ctgan import CTGAN, moments
+from sparring.domains.table.networks import Layer
 from sparring.errors import UserError
 from sparring.recipe import Recipe, load_recipe
 
@@ -160,6 +161,18 @@ def test_the_discriminator_sees_one_category_a_column_with_the_gradient_of_soft_
         assert bool(((hot.detach() - hot.detach().round()).abs() < 1e-6).all()) == hard
         rows.square().sum().backward()
         assert game.generator.out.weight.grad.abs().sum() > 0
+
+
+def test_layers_whose_statistics_stand_still_are_one_product_and_give_the_same() -> None:
+    layer = Layer(5, 7)
+    for _ in range(20):
+        layer(torch.randn(64, 5) * 3 + 1)
+    layer.eval()
+    rows = torch.randn(9, 5)
+    with torch.no_grad():
+        torch.nn.init.uniform_(layer.norm.weight, -2, 2)
+        folded = layer(rows)
+    assert torch.allclose(folded, layer(rows).detach(), atol=1e-5) and folded.max() > 0.1
 
 
 def test_rows_that_cannot_be_packed_are_refused_before_a_step(data: TableData) -> None:

@@ -181,12 +181,12 @@ def decode(data: Tensor, columns: Sequence[Column], start: int = 0) -> DataFrame
         raise UserError(
             "the samples hold NaN or infinite values: the generator has diverged; use an earlier checkpoint"
         )
-    rows, rng = data.detach().cpu().double().numpy(), np.random.default_rng(start)
+    rows, rng = data.detach().cpu(), np.random.default_rng(start)
     where = {span.column.name: span for span in spans_of(columns)}
     made, none = {}, np.zeros(len(rows), np.int64)
     for column in columns:
         span = where.get(column.name)
-        number = rows[:, span.hot].argmax(1) if span else none
-        place = rows[:, span.start] if span and column.places else none.astype(float)
+        number = rows[:, span.hot].numpy().argmax(1) if span else none
+        place = rows[:, span.start].double().numpy() if span and column.places else none.astype(float)
         made[column.name] = column.decode(number, place, rng, start)
     return pandas().DataFrame(made)

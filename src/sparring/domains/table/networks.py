@@ -20,9 +20,7 @@ class RowGenerator(nn.Module):
         super().__init__()
         require_positive(width=width, depth=depth)
         sizes = [latent + conditions, *[width] * (depth - 1)]
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU()) for size in sizes
-        )
+        self.layers = nn.ModuleList(Layer(size, width) for size in sizes)
         self.out = nn.Linear(width, size)
 
     def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -32,6 +30,22 @@ class RowGenerator(nn.Module):
         for layer in others:
             x = x + layer(x)
         return self.out(x)
+
+
+class Layer(nn.Module):
+    """Linear, batch norm, ReLU, (N, inputs) → (N, width): one product where the norm's statistics stand still."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(inputs, width), nn.BatchNorm1d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        linear, norm = self.linear, self.norm
+        mean, variance = norm.running_mean, norm.running_var
+        if norm.training or torch.is_grad_enabled() or mean is None or variance is None:
+            return norm(linear(x)).relu()
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return nn.functional.linear(x, linear.weight * scale[:, None], (linear.bias - mean) * scale + norm.bias).relu_()
 
 
 class RowDiscriminator(nn.Module):

@@ -22,6 +22,7 @@ from sparring.errors import UserError
 from sparring.options import call, resolve, validate
 from sparring.recipe import Recipe, Section
 
+CERTAIN = 1e6  # above any logit
 TINY = 1e-20  # below it a uniform number's logarithm would be infinite
 
 
@@ -72,6 +73,7 @@ class CTGAN(AdversarialGame):
     asked_of: Tensor
     frequencies: Tensor
     rehearsed: Tensor
+    part_of: Tensor
     places: Tensor
     hot: Tensor
 
@@ -119,6 +121,7 @@ class CTGAN(AdversarialGame):
         spans = spans_of(columns)
         categories = [span for span in spans if span.column.kind == "category"]
         self.sizes = [(span.column.places, span.column.size) for span in spans]
+        self.parts_of_rows = [size for place, modes in self.sizes for size in (place, modes) if size]
         counts = [torch.tensor(span.column.counts, dtype=torch.float32) for span in categories]
         nothing = torch.zeros(0)
         # All are the data's and not the training's: checkpoints do not hold them.
@@ -127,6 +130,7 @@ class CTGAN(AdversarialGame):
             "asked_of": torch.repeat_interleave(torch.tensor([len(each) for each in counts], dtype=torch.int64)),
             "frequencies": torch.cat([nothing, *(each / each.sum() for each in counts)]),
             "rehearsed": torch.cat([nothing, *map(log_frequency, counts)]),
+            "part_of": torch.repeat_interleave(torch.tensor(self.parts_of_rows)),
             # where in a row: the places of numbers, and the categories
             "places": torch.tensor([span.start for span in spans if span.column.places], dtype=torch.int64),
             "hot": torch.cat([nothing.long(), *(torch.arange(span.hot.start, span.hot.stop) for span in categories)]),
@@ -159,19 +163,17 @@ class CTGAN(AdversarialGame):
         rows = count * self.pack
         asked = None if label is None else label.unflatten(1, (self.pack, -1)).flatten(0, 1)
         made = self.generator(self.noise(rows, rng), asked)
-        noisy = made + self._gumbel(rows, rng)
-        parts: list[Tensor] = []
-        start = 0
-        for place, size in self.sizes:
-            if place:
-                parts.append(made[:, start : start + 1].tanh())
-                start += 1
-            soft = (noisy[:, start : start + size] / self.temperature).softmax(1)
-            if self.hard:
-                soft = torch.zeros_like(soft).scatter_(1, soft.argmax(1, keepdim=True), 1.0) + soft - soft.detach()
-            parts.append(soft)
-            start += size
-        return self._packed(self._obeying(torch.cat(parts, 1), asked))
+        noisy = (made + self._gumbel(rows, rng)) / self.temperature
+        # A place is a part of its own, whose softmax of one number is then put right.
+        parts = [part.softmax(1) for part in noisy.split(self.parts_of_rows, 1)]
+        soft = torch.cat(parts, 1)
+        if self.hard:
+            with torch.no_grad():
+                largest = torch.stack([part.amax(1) for part in parts], 1)[:, self.part_of]
+                change = (soft == largest).to(soft.dtype) - soft
+            soft = soft + change
+        soft = soft.index_copy(1, self.places, made[:, self.places].tanh().to(soft.dtype))
+        return self._packed(self._obeying(soft, asked))
 
     def draw(self, batch: Batch) -> Tensor:
         """Packs of rows for those of `batch`; they stay in its memo, for what looks at rows."""
@@ -208,17 +210,18 @@ class CTGAN(AdversarialGame):
         """Encoded rows as `data` (N, D): places between −1 and 1, and of each column one category."""
         asked = codes.get("label")
         made = self.generator(codes["code"], asked).float()
-        # The largest of logits with Gumbel noise is drawn as their softmax says.
+        # The largest of logits with Gumbel noise is drawn as their softmax says; what is asked for, is the largest for certain.
         noisy = made + codes["gumbel"]
+        if asked is not None:
+            noisy.index_add_(1, self.hot, asked.to(noisy.dtype), alpha=CERTAIN)
         data = torch.zeros_like(made)
         data[:, self.places] = made[:, self.places].tanh()
-        start = 0
-        rows = torch.arange(len(made), device=made.device)
+        start, chosen = 0, []
         for place, size in self.sizes:
             start += place
-            data[rows, start + noisy[:, start : start + size].argmax(1)] = 1
+            chosen.append(start + noisy[:, start : start + size].argmax(1))
             start += size
-        return Batch(data=self._obeying(data, asked))
+        return Batch(data=data.scatter_(1, torch.stack(chosen, 1), 1.0))
 
     def rehearse(self, count: int, *, rng: torch.Generator | None = None) -> None:
         """Samples for categories as often as training asks for them, which is what batch norm's statistics are of."""
