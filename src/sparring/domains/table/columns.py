@@ -25,6 +25,7 @@ NUMBERS = ("continuous", "integer", "date")
 MODES, LIGHTEST = 10, 0.005
 WIDTH = 4.0  # deviations of a mode that a place of 1 lies from its centre (Xu et al. 2019, section 4.2)
 FAR = 1e9  # deviations
+BINS = 30  # of the histogram of a column of numbers
 IDS, WORDS = 20, 4  # rows from which different values are ids, words of a cell from which it is prose
 
 UNITS = (86400.0, 3600.0, 60.0)  # seconds that dates may be multiples of
@@ -206,6 +207,18 @@ def numbers(values: Series, kind: str) -> Floats:
     return np.where(np.isfinite(found), found, np.nan)
 
 
+def _bins(column: Column) -> Floats:
+    """Edges of a histogram; of whole numbers as many to a bin everywhere, or there would be teeth that the data have not."""
+    if column.kind != "integer":
+        return (
+            np.linspace(column.low, column.high, BINS + 1)
+            if column.high > column.low
+            else column.low + np.array([-0.5, 0.5])
+        )
+    width = max(1.0, np.ceil((column.high - column.low + 1) / BINS))
+    return column.low - 0.5 + width * np.arange(np.ceil((column.high - column.low + 1) / width) + 1)
+
+
 def _objects(levels: list[Any]) -> NDArray[np.object_]:
     """Levels as an array of themselves, whatever they are."""
     array = np.empty(len(levels), object)
@@ -258,5 +271,5 @@ def _fit_numbers(column: Column, values: Series) -> None:
     if np.abs(place).max() >= 0.99:
         column.centres.append((column.low + column.high) / 2)
         column.deviations.append(max((column.high - column.low) / (1.9 * WIDTH), 1e-9))
-    shares, bins = np.histogram(there, 30)
+    shares, bins = np.histogram(there, _bins(column))
     column.bins, column.shares = bins.tolist(), (shares / len(there)).tolist()
