@@ -162,13 +162,13 @@ def measured(player: Player, train: pd.DataFrame, test: pd.DataFrame, folder: Pa
         "quality": quality(train, player.rows),
         "marginal_error": float(np.mean(distances)),
         "pair_error": pair_distance(*coded(real, fake, space.cells)),
-        "tstr": scores.on_samples,
         "trtr": scores.on_data,
         "exact_copies": exact_copies(fake, real),
         "closest_record": float(closest(fake[:some], real).median()),
     }
     if player.rows is not test:  # which are no samples, and are not told from themselves
         found |= {
+            "tstr": scores.on_samples,
             "detection_auc": detection(held[:5000], fake[:5000], space.cells, seed),
             "membership_auc": membership_auc(real[:some], held[:some], fake),
         }
