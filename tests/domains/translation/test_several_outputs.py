@@ -458,7 +458,7 @@ def test_label_maps_are_refused(name: str) -> None:
 
 
 def test_the_stylers_loss_is_its_formula() -> None:
-    game, batch = make_game("style"), make_batch()
+    game, batch = make_game("style", "loss.content=30", "loss.image=30"), make_batch()
     content, made = game.play(batch)
     batch.memo["played"] = content, made
     parts = game.loss(G, batch, 0)
