@@ -159,6 +159,8 @@ def test_the_discriminator_sees_one_category_a_column_with_the_gradient_of_soft_
         rows = game.sample(32, None if game.labels is None else torch.zeros(32, 2 * len(game.labels.names)))
         hot = rows.unflatten(1, (2, -1)).flatten(0, 1)[:, game.hot]
         assert bool(((hot.detach() - hot.detach().round()).abs() < 1e-6).all()) == hard
+        # A category a column, and the likeliest of the soft ones: as many as there are columns.
+        assert torch.allclose(hot.sum(1), torch.full((64,), float(game.asked_of[-1] + 1)), atol=1e-4)
         rows.square().sum().backward()
         assert game.generator.out.weight.grad.abs().sum() > 0
 

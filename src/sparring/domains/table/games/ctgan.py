@@ -130,6 +130,7 @@ class CTGAN(AdversarialGame):
             "asked_of": torch.repeat_interleave(torch.tensor([len(each) for each in counts], dtype=torch.int64)),
             "frequencies": torch.cat([nothing, *(each / each.sum() for each in counts)]),
             "rehearsed": torch.cat([nothing, *map(log_frequency, counts)]),
+            # of each number of a row: which part it belongs to, a place or the one-hot of a column
             "part_of": torch.repeat_interleave(torch.tensor(self.parts_of_rows)),
             # where in a row: the places of numbers, and the categories
             "places": torch.tensor([span.start for span in spans if span.column.places], dtype=torch.int64),
