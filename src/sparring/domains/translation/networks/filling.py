@@ -168,19 +168,19 @@ class GatedNetwork(nn.Module):
     Two networks of one build, the second of which sees what the first has painted: down to a fourth, convolutions with gaps of
     2, 4, 8 and 16, and up. width: of the first layer, 48 in the paper. coarse: false leaves the first network out. dilations: how
     many of the gaps. smooth: begin with holes that are closed smoothly (`closed`), and paint what differs from that: colours
-    pass many gates of about a half on their way into a hole, which a short training does not make up for. skips: see
-    `GatedStage`. `stages` gives the images of both.
+    pass many gates of about a half on their way into a hole, which a short training does not make up for. `stages` gives the
+    images of both.
     """
 
     def __init__(
         self, source: int, shape: tuple[int, int, int], *, width: int = 48, coarse: bool = True, dilations: int = 4,
-        smooth: bool = False, skips: bool = False,
+        smooth: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(width=width, dilations=dilations)
         self.stride = 4
-        self.coarse = GatedStage(source, shape[0], width, dilations, skips=skips) if coarse else None
-        self.fine = GatedStage(source, shape[0], width, dilations, skips=skips)
+        self.coarse = gated_stage(source, shape[0], width, dilations) if coarse else None
+        self.fine = gated_stage(source, shape[0], width, dilations)
         self.smooth = smooth
 
     def forward(self, source: Tensor) -> Tensor:
@@ -218,39 +218,18 @@ def closed(image: Tensor, mask: Tensor) -> Tensor:
     return image
 
 
-class GatedStage(nn.Module):
-    """One of the two networks: two halvings, gaps, two doublings; (N, source, H, W) → (N, channels, H, W) in [-1, 1].
-
-    skips: maps of the way down are joined to those of the way up, as in a U-Net; else all there is passes through a fourth of
-    the sides, which a rim of three pixels around a thin stroke does not survive.
-    """
-
-    def __init__(self, source: int, channels: int, width: int, dilations: int, *, skips: bool) -> None:
-        super().__init__()
-        wide, widest, last = 2 * width, 4 * width, max(1, width // 2)
-        self.skips = skips
-        self.at_full = Gated(source, width, 5)
-        self.at_half = nn.Sequential(Gated(width, wide, stride=2), Gated(wide, wide))
-        self.middle = nn.Sequential(
-            Gated(wide, widest, stride=2), Gated(widest, widest), Gated(widest, widest),
-            *(Gated(widest, widest, dilation=2**power) for power in range(1, dilations + 1)),
-            Gated(widest, widest), Gated(widest, widest),
-        )  # fmt: skip
-        self.up_to_half = nn.Sequential(Gated(widest + skips * wide, wide), Gated(wide, wide))
-        self.up_to_full = nn.Sequential(Gated(wide + skips * width, width), Gated(width, last))
-        self.out = nn.Sequential(nn.Conv2d(last, channels, 3, padding=1), nn.Tanh())
-
-    def forward(self, x: Tensor) -> Tensor:
-        full = self.at_full(x)
-        half = self.at_half(full)
-        up = self.joined(self.middle(half), half)
-        up = self.joined(self.up_to_half(up), full)
-        return self.out(self.up_to_full(up))
-
-    def joined(self, small: Tensor, before: Tensor) -> Tensor:
-        """A map at twice its size, and beside it the one from the way down."""
-        larger = F.interpolate(small, scale_factor=2)
-        return torch.cat([larger, before], dim=1) if self.skips else larger
+def gated_stage(source: int, channels: int, width: int, dilations: int) -> nn.Sequential:
+    """One of the two networks."""
+    return nn.Sequential(
+        Gated(source, width, 5),
+        Gated(width, 2 * width, stride=2), Gated(2 * width, 2 * width),
+        Gated(2 * width, 4 * width, stride=2), Gated(4 * width, 4 * width), Gated(4 * width, 4 * width),
+        *(Gated(4 * width, 4 * width, dilation=2**power) for power in range(1, dilations + 1)),
+        Gated(4 * width, 4 * width), Gated(4 * width, 4 * width),
+        nn.Upsample(scale_factor=2), Gated(4 * width, 2 * width), Gated(2 * width, 2 * width),
+        nn.Upsample(scale_factor=2), Gated(2 * width, width), Gated(width, max(1, width // 2)),
+        nn.Conv2d(max(1, width // 2), channels, 3, padding=1), nn.Tanh(),
+    )  # fmt: skip
 
 
 class Gated(nn.Module):
