@@ -85,6 +85,10 @@ class Domain(ABC):
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe's `data` section, validated, defaults filled in. Raises UserError."""
 
+    def keep(self, data: Any) -> str:
+        """Data that are in memory as a source of `open_data`: for kinds that have such. Raises UserError."""
+        raise UserError(f"{self.name} data are named by a source, which is text: {type(data).__name__} is none")
+
     @abstractmethod
     def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> Dataset:
         """The training data that the recipe's `data` section describes. Raises UserError."""

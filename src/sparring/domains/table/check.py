@@ -55,7 +55,7 @@ class TableReport:
 
 def check_table(options: TableOptions) -> TableReport:
     """Look over a file. Raises UserError where it cannot be read."""
-    frame = read_frame(options.source)
+    frame = read_frame(options.source, options.query)
     columns: dict[str, Column] = {}
     text: list[str] = []
     for name in frame.columns:

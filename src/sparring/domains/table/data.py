@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 class TableOptions(Section):
     """The recipe's `data` section."""
 
-    source: str = pydantic.Field("", description="a .csv, .tsv or .parquet file")
+    source: str = pydantic.Field("", description="a .csv, .tsv, .parquet or .xlsx file, or the URL of a database")
+    query: str | None = pydantic.Field(
+        None, description="of a database: a SELECT, in place of a table named in the URL"
+    )
     columns: dict[str, dict[str, Any]] = pydantic.Field({}, description="corrections: {age: {kind: integer}}")
     target: str | None = pydantic.Field(
         None, description="the column that a model trained on samples is to foretell; none: the last with categories"
@@ -71,7 +74,7 @@ def open_table(
     tick = progress or (lambda done, total: None)
     if not options.source:
         raise UserError("there is no data: name a file with --data")
-    frame = read_frame(options.source)
+    frame = read_frame(options.source, options.query)
     if columns is None:
         if strange := [name for name in options.columns if name not in frame.columns]:
             raise UserError(f"data.columns names {strange[0]!r}, which {options.source} has not")

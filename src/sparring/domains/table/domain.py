@@ -11,6 +11,8 @@ import torch
 
 from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
+from sparring.data.frames import keep_frame
+from sparring.data.workbooks import write_workbook
 from sparring.domains.domain import Domain, Progress
 from sparring.domains.figures import save_figure
 from sparring.domains.table.cells import SPACES, Cells, open_features
@@ -36,7 +38,7 @@ class TableDomain(Domain):
     games = GAMES
     measures = measures_for((), None)
     spaces = SPACES
-    formats = ("csv", "parquet", "sheet")
+    formats = ("csv", "parquet", "xlsx", "sheet")
     sample = "encoded rows (D,): of a column of numbers a place between -1 and 1, then of every column a one-hot"
     unit = "rows"
     # A row takes microseconds.
@@ -55,6 +57,10 @@ class TableDomain(Domain):
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate against `TableOptions`."""
         return validate(TableOptions, options, where="data")
+
+    def keep(self, data: Any) -> str:
+        """A pandas DataFrame as a file in the cache."""
+        return keep_frame(data)
 
     def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> TableData:
         """Read the table into memory."""
@@ -77,13 +83,16 @@ class TableDomain(Domain):
         return [out / f"{name}.png" for name in figures]
 
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
-        """`csv`, `parquet`: a table as the data's, with its columns in their order; `sheet`: one picture."""
+        """`csv`, `parquet`, `xlsx`: a table as the data's, with its columns in their order; `sheet`: one picture."""
         if form == "sheet":
             self.show(Batch(data=torch.cat([batch["data"] for batch in samples])), conditions, out)
         elif form == "csv":
             with whole_file(out) as stream:
                 for number, frame in enumerate(self._frames(samples)):
                     frame.to_csv(stream, index=False, header=number == 0, lineterminator="\n")
+        elif form == "xlsx":
+            with whole_file(out) as stream:
+                write_workbook(self._frames(samples), stream, out)
         else:
             self._save_parquet(samples, out)
         return [out]
