@@ -9,7 +9,8 @@ import numpy as np
 
 from sparring.data.frames import read_frame
 from sparring.domains.table.columns import Column, fit_column
-from sparring.domains.table.data import TableOptions
+from sparring.domains.table.conditions import said
+from sparring.domains.table.data import TableOptions, column_options
 from sparring.errors import UserError
 
 REASONS = {
@@ -56,11 +57,12 @@ class TableReport:
 def check_table(options: TableOptions) -> TableReport:
     """Look over a file. Raises UserError where it cannot be read."""
     frame = read_frame(options.source, options.query)
+    known = column_options(options, frame.columns.tolist())
     columns: dict[str, Column] = {}
     text: list[str] = []
     for name in frame.columns:
         try:
-            column = fit_column(frame[name], options.columns.get(name, {}), options.max_levels)
+            column = fit_column(frame[name], known.get(name, {}), options.max_levels)
         except UserError:
             text.append(name)
             continue
@@ -84,6 +86,11 @@ def check_table(options: TableOptions) -> TableReport:
 
 
 def _words(column: Column) -> str:
+    if column.boolean:
+        return "boolean"
+    if column.ordered:
+        shown = [said(level) for level in column.levels]
+        return f"ordinal, {' < '.join(shown if len(shown) <= 8 else [*shown[:4], '…', *shown[-3:]])}"
     if column.kind == "category":
         return f"category, {column.size - bool(column.rare) + len(column.rare)} of them"
     if column.kind in ("continuous", "integer"):

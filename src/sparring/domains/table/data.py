@@ -15,6 +15,7 @@ from torch import Tensor
 from sparring.core.game import Batch, DataSpec
 from sparring.data.frames import pandas, read_frame
 from sparring.domains.table.columns import Column, fit_column
+from sparring.domains.table.metadata import read_metadata
 from sparring.errors import UserError, nearest
 from sparring.recipe import Section
 
@@ -30,6 +31,9 @@ class TableOptions(Section):
         None, description="of a database: a SELECT, in place of a table named in the URL"
     )
     columns: dict[str, dict[str, Any]] = pydantic.Field({}, description="corrections: {age: {kind: integer}}")
+    metadata: str | None = pydantic.Field(
+        None, description="a JSON file that says what columns are; `columns` say more"
+    )
     target: str | None = pydantic.Field(
         None, description="the column that a model trained on samples is to foretell; none: the last with categories"
     )
@@ -76,20 +80,32 @@ def open_table(
         raise UserError("there is no data: name a file with --data")
     frame = read_frame(options.source, options.query)
     if columns is None:
-        if strange := [name for name in options.columns if name not in frame.columns]:
-            raise UserError(f"data.columns names {strange[0]!r}, which {options.source} has not")
+        known = column_options(options, frame.columns.tolist())
         if len(frame) < 2:
             raise UserError(f"{options.source}: holds one row; a distribution needs at least two")
         columns = []
         for number, name in enumerate(frame.columns):
             tick(number, len(frame.columns))
-            column = fit_column(frame[name], options.columns.get(name, {}), options.max_levels)
+            column = fit_column(frame[name], known.get(name, {}), options.max_levels)
             columns += [] if column is None else [column]
         if not spans_of(columns):
             raise UserError(f"{options.source}: no column varies, so there is nothing to learn")
     if lacking := [each.name for each in columns if each.name not in frame.columns]:
         raise UserError(f"{options.source}: has no column {lacking[0]!r}")
     return TableData(options.source, frame, columns, options.sampling, _target(options, columns))
+
+
+def column_options(options: TableOptions, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What is said of each of the columns `names`, in metadata and, above that, in the recipe. Raises UserError."""
+    if strange := [name for name in options.columns if name not in names]:
+        raise UserError(
+            f"data.columns names {strange[0]!r}, which {options.source} has not{nearest(strange[0], names)}"
+        )
+    said = {} if options.metadata is None else read_metadata(options.metadata, names)
+    for name, own in options.columns.items():
+        # Another kind makes nonsense of what was said of the first.
+        said[name] = own if "kind" in own else {**said.get(name, {}), **own}
+    return said
 
 
 def _target(options: TableOptions, columns: Sequence[Column]) -> str | None:
