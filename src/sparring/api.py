@@ -181,8 +181,11 @@ def generate(
     precision: str = "32",
     device: str = "auto",
     trust: bool = False,
+    quiet: bool = False,
 ) -> list[Path]:
     """Draw samples of a run and write them; returns the files.
+
+    label: see `Trained.generate`; of tables also what numbers and dates are to be, `"age>40,sex=Female"`.
 
     format: one of the domain's (images: png, npz, npy, sheet); None: by `out`'s ending, otherwise the domain's first.
     out: a file or folder; None: `RUN/generated…`. batch_size: samples of a forward pass at most, up to the domain's `drawn` (the default).
@@ -216,7 +219,7 @@ def generate(
             trained, run, start, edit, edit_layers, batch_size=batch_size or trained.domain.drawn, precision=precision
         )
     else:
-        samples = trained.generate(count, batch_size=batch_size, precision=precision, **drawing)
+        samples = trained.generate(count, batch_size=batch_size, precision=precision, say=speaker(quiet), **drawing)
     return trained.domain.save(samples, trained.game.conditions, target, chosen)
 
 

@@ -6,6 +6,7 @@ A column is *coded* as a whole number a row, its level or mode, and for continuo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -121,11 +122,11 @@ class Column:
         placed = there & ~single[number]
         return np.where(there, number, len(centres)), np.where(placed, place.clip(-0.99, 0.99), 0.0)
 
-    def decode(self, number: Ints, place: Floats, rng: np.random.Generator, start: int = 0) -> Series:
-        """Values of the column's own dtype. start: rows before these, for keys, which count on."""
+    def decode(self, number: Ints, place: Floats, luck: NDArray[np.uint64], start: int = 0) -> Series:
+        """Values of the column's own dtype. luck: of each row, for rare levels. start: rows before these: keys count on."""
         pd = pandas()
         if self.kind == "constant":
-            return self._typed([self.levels[0]] * len(number))
+            return self.typed([self.levels[0]] * len(number))
         if self.kind == "key":
             ids = np.arange(start, start + len(number))
             return pd.Series(ids + int(self.low) if self.dtype.startswith(("int", "uint")) else [f"{self.name}-{i}" for i in ids]).astype(self.dtype)  # fmt: skip
@@ -133,9 +134,9 @@ class Column:
             values = _objects(self.levels)[number]
             if self.rare:
                 bucket = number == len(self.levels) - 1
-                share = np.array(self.rare_counts) / sum(self.rare_counts)
-                values[bucket] = _objects(self.rare)[rng.choice(len(self.rare), int(bucket.sum()), p=share)]
-            return self._typed(values)
+                below = np.cumsum(self.rare_counts) / sum(self.rare_counts)
+                values[bucket] = _objects(self.rare)[np.searchsorted(below, _uniform(luck[bucket], self.name), "right")]
+            return self.typed(values)
         here = number < len(self.centres)
         safe = np.where(here, number, 0)
         return self.series(np.array(self.centres)[safe] + WIDTH * place * np.array(self.deviations)[safe], here)
@@ -173,7 +174,7 @@ class Column:
         times = f"%Y-%m-%dT%H:%M:%S{'.%f' * bool(self.decimals)}{'%z' * bool(zone)}"
         return when.dt.strftime(self.form or ("%Y-%m-%d" if days else times)).astype(self.dtype)
 
-    def _typed(self, values: Any) -> Series:
+    def typed(self, values: Any) -> Series:
         """Levels in the column's dtype."""
         pd = pandas()
         if self.categories is None:
@@ -322,6 +323,14 @@ def _bins(column: Column) -> Floats:
         )
     width = max(1.0, np.ceil((column.high - column.low + 1) / BINS))
     return column.low - 0.5 + width * np.arange(np.ceil((column.high - column.low + 1) / width) + 1)
+
+
+def _uniform(luck: NDArray[np.uint64], name: str) -> Floats:
+    """Numbers in [0, 1) from those of rows and a column's name, by the mixing of SplitMix64 (Steele et al. 2014)."""
+    mixed = luck + np.uint64(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) / 2.0**53
 
 
 def _objects(levels: list[Any]) -> NDArray[np.object_]:
