@@ -24,7 +24,7 @@ from sparring.domains.table.data import TableData, TableOptions, columns_of, dec
 from sparring.domains.table.games import GAMES
 from sparring.domains.table.metrics import measures_for
 from sparring.domains.table.metrics.marginals import associations, coded
-from sparring.domains.table.show import marginals, matrices
+from sparring.domains.table.show import cloud, marginals, matrices
 from sparring.domains.table.where import Where
 from sparring.errors import UserError, missing_extra
 from sparring.files import whole_file
@@ -56,7 +56,9 @@ class TableDomain(Domain):
         """This domain, knowing the columns."""
         other = copy.copy(self)
         other.columns, other.plan = columns_of(spec), plan_of(spec)
-        other.measures = measures_for(Cells(other.columns, other.plan).cells, spec.extra.get("target"))
+        shown = other.columns if other.plan is None else other.plan.shown
+        cells = Cells(other.columns, other.plan).cells
+        other.measures = measures_for(cells, spec.extra.get("target"), shown, other.frame_of)
         return other
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,11 +94,12 @@ class TableDomain(Domain):
         save_figure(marginals(cells(samples)["features"], cells.cells), path)
 
     def illustrate(self, real: Batch, fake: Batch, out: Path) -> list[Path]:
-        """The distributions of the columns, and what they have to do with each other."""
+        """The distributions of the columns, what they have to do with each other, and all rows as points on a plane."""
         cells = Cells(self.columns, self.plan).cells
         names = [cell.column.name for cell in cells]
         left, right = (associations(side) for side in coded(real["features"], fake["features"], cells))
         figures = {"columns": marginals(fake["features"], cells), "associations": matrices(left, right, names)}
+        figures["cloud"] = cloud(real["features"], fake["features"])
         for name, figure in figures.items():
             save_figure(figure, out / f"{name}.png")
         return [out / f"{name}.png" for name in figures]
