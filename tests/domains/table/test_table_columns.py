@@ -167,6 +167,9 @@ def test_ordered_categories_are_in_the_order_that_is_said_or_by_size() -> None:
     assert column.counts == [10, 10, 10, 10] and column.kind == "category"
     by_size = fit_column(pd.Series(["10th", "9th", "1st-4th", "HS"] * 9, name="grade"), {"kind": "ordinal"}, 256)
     assert by_size is not None and by_size.levels == ["1st-4th", "9th", "10th", "HS"]
+    assert by_size.guessed and not column.guessed
+    whole = fit_column(pd.Series([3, 1, 2] * 9, name="stars"), {"kind": "ordinal"}, 256)
+    assert whole is not None and whole.levels == [1, 2, 3] and not whole.guessed
     assert sorted([10, "b2", 2.5, "b10", True], key=natural) == [True, 2.5, 10, "b2", "b10"]
     for options, most, said in (
         ({"order": ["low", "high"]}, 256, "has 'mid', which its order lacks"),

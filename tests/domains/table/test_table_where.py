@@ -13,7 +13,7 @@ import torch
 import sparring
 from sparring.data.frames import read_frame
 from sparring.domains import open_domain
-from sparring.domains.table.columns import Column
+from sparring.domains.table.columns import Column, fit_column
 from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.data import TableData, TableOptions, decode, open_table
 from sparring.domains.table.where import Where
@@ -106,6 +106,17 @@ def test_what_no_row_can_be_is_said_in_one_line(wish: str, said: str, data: Tabl
     with pytest.raises(UserError, match=said) as caught:
         where(wish, data)
     assert "\n" not in str(caught.value)
+
+
+def test_an_order_that_nobody_said_is_not_compared_by() -> None:
+    grades = pd.Series(["Bachelors", "Masters", "Preschool"] * 20, name="grade")
+    column = fit_column(grades, {"kind": "ordinal"}, 256)
+    assert column is not None
+    with pytest.raises(UserError, match=r"nobody said the order.*data.columns.grade.order"):
+        Where("grade>=Bachelors", [column], None, lambda rows, only: pd.DataFrame())
+    assert Where("grade!=Masters", [column], None, lambda rows, only: pd.DataFrame()).levels["grade"] == {
+        "Bachelors", "Preschool",
+    }  # fmt: skip
 
 
 def test_a_game_is_asked_for_all_that_it_can_be_and_the_rest_is_left_to_rejection(data: TableData) -> None:
@@ -211,8 +222,6 @@ def test_dates_of_a_zone_are_asked_for_in_it() -> None:
 
 
 def _fitted(values: pd.Series) -> Column:
-    from sparring.domains.table.columns import fit_column
-
     column = fit_column(values, {}, 256)
     assert column is not None
     return column

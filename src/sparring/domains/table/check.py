@@ -114,7 +114,8 @@ def _words(column: Column) -> str:
         return "boolean"
     if column.ordered:
         shown = [said(level) for level in column.levels]
-        return f"ordinal, {' < '.join(shown if len(shown) <= 8 else [*shown[:4], '…', *shown[-3:]])}"
+        order = " < ".join(shown if len(shown) <= 8 else [*shown[:4], "…", *shown[-3:]])
+        return f"ordinal, {order}" + (", by the alphabet: say data.columns.NAME.order" if column.guessed else "")
     if column.kind == "category":
         return f"category, {column.size - bool(column.rare) + len(column.rare)} of them"
     if column.kind in ("continuous", "integer"):

@@ -44,7 +44,7 @@ class Column:
     rows: that it was fitted on.
     levels, counts: of a category, None being the missing ones; the last stands for all `rare` ones, if there are any. Of numbers
     there are counts alone, of the modes.
-    ordered: the levels are in their order, the missing one last. boolean: they are two answers, in whatever words.
+    ordered: the levels are in their order, the missing one last; guessed: which is that of the alphabet, since nobody said one. boolean: they are two answers, in whatever words.
     categories, of: all that a column of pandas' own categories can have, and of which type; ranked: whether they had an order.
     centres, deviations: of the modes of numbers, 0 of those that are one value; missing ones have one more mode, of `missing` rows.
     text: dates that were text, in the format `form`, zone `zone`. unit: seconds that all dates are multiples of, which 32 bits
@@ -60,6 +60,7 @@ class Column:
     rare: list[Any] = field(default_factory=list)
     rare_counts: list[int] = field(default_factory=list)
     ordered: bool = False
+    guessed: bool = False
     boolean: bool = False
     categories: list[Any] | None = None
     of: str = ""
@@ -216,6 +217,8 @@ def fit_column(values: Series, options: Mapping[str, Any], most: int) -> Column 
         column.kind, column.ordered, column.boolean = "category", kind == "ordinal", kind == "boolean"
         levels = fit_levels(values, most, ordered=column.ordered, order=given.get("order"))
         column.levels, column.counts, column.rare, column.rare_counts = levels
+        said = given.get("order") is not None or column.ranked
+        column.guessed = column.ordered and not said and any(isinstance(level, str) for level in column.levels)
         column.missing = dict(zip(column.levels, column.counts, strict=True)).get(None, 0)
         if column.boolean and any(str(level).lower() not in TRUTHS for level in column.levels if level is not None):
             strange = [level for level in column.levels if str(level).lower() not in TRUTHS and level is not None]

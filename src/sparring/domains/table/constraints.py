@@ -275,6 +275,8 @@ def _ordered(
     ranks: dict[str, list[Any]] = {}
     for low, high, strict in _pairs(constraints):
         one, other = known[low], known[high]
+        if guessed := [each.name for each in (one, other) if each.guessed]:
+            raise UserError(f"data.constraints: say the order of {guessed[0]!r}, with data.columns.{guessed[0]}.order")
         if one.ordered and other.ordered:
             ranks |= dict.fromkeys((low, high), _common(one, other))
             continue

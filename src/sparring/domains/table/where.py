@@ -147,6 +147,11 @@ def _holds(column: Column, term: Term, level: Any, levels: Sequence[Any]) -> boo
             f"{term}: the categories of {column.name!r} have no order; say = or !=, or train with an order of them "
             f"(data.columns.{column.name}.order)"
         )
+    if column.guessed:
+        raise UserError(
+            f"{term}: nobody said the order of the categories of {column.name!r}, and that of the alphabet means nothing: train with "
+            f"data.columns.{column.name}.order"
+        )
     if level is None:
         return False
     if column.ordered:
