@@ -18,7 +18,11 @@ REAL = "#8a97a8"  # of areas, which are louder than lines
 COLUMNS = 24  # of a table that one picture shows
 LEVELS = 10  # categories of a column that have a bar of their own
 ACROSS = 4
-POINTS, COMPONENTS = 1000, 30  # of each side in a cloud, and principal components that t-SNE sees
+POINTS, COMPONENTS, ROUNDS = (
+    500,
+    30,
+    500,
+)  # of each side in a cloud, principal components that t-SNE sees, and its iterations
 CLOUD = "#2f5d8a"  # of points of the data, which are as many and as loud as those of the samples
 Shares = NDArray[np.float64]
 
@@ -127,7 +131,9 @@ def cloud(real: Tensor, fake: Tensor) -> Figure:
     perplexity = min(30.0, max(1.0, (len(both) - 1) / 3))
     panels = {
         "principal components of the data": components[:, :2] if few > 1 else np.repeat(components, 2, axis=1),
-        "t-SNE": TSNE(2, perplexity=perplexity, init="random", random_state=0, n_jobs=1).fit_transform(components),
+        "t-SNE": TSNE(2, perplexity=perplexity, init="pca", max_iter=ROUNDS, random_state=0, n_jobs=1).fit_transform(
+            components
+        ),
     }
     figure = Figure(figsize=(9.6, 4.9), dpi=110, layout="constrained")
     order = np.random.default_rng(0).permutation(len(both))  # no side lies above the other

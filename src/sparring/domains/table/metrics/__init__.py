@@ -122,7 +122,7 @@ def measures_for(
             note="samples that equal a row of the data; median distance to the closest row",
         ),
         "sdmetrics": Measure(
-            {"sdmetrics_quality": HIGHER}, partial(_quality, cells), within=SHARE, usual=True, most=5000,
+            {"sdmetrics_quality": HIGHER}, partial(_quality, cells), within=SHARE, most=5000,
             note="the score of sdmetrics' quality report: columns, and pairs of columns",
         ),
         "diagnostic": Measure(
