@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparring.core.game import Batch, Game
 from sparring.domains.table.cells import Cell
+from sparring.domains.table.columns import Column
 from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.metrics.marginals import coded, column_distances, pair_distance
 from sparring.domains.table.metrics.privacy import closest, exact_copies
+from sparring.domains.table.metrics.reports import diagnostic, quality
 from sparring.domains.table.metrics.usefulness import detection, train_on_samples
 from sparring.errors import UserError
 from sparring.metrics import catalogue
 from sparring.metrics.catalogue import HIGHER, LOWER, SHARE
 from sparring.metrics.meter import Measure, Probed, Value, Values
 
+Frame = Callable[[Batch], Any]
+"""Encoded rows → a table, as users see it."""
 ASKED = 50  # rows that each category is asked for in
 CATEGORIES = 400  # that are asked for, at most
 NOT_HERE = ("inception_score", "conditional_accuracy", "class_fid", "modes")  # for classes, which tables have not
@@ -76,8 +81,26 @@ def _asked(game: Game, seed: int) -> Probed:
     return Probed(Batch(features=torch.cat(pieces).float(), asked=wanted, had=torch.cat(pieces)))
 
 
-def measures_for(cells: Sequence[Cell], target: str | None) -> dict[str, Measure]:
+def _quality(cells: Sequence[Cell], real: Batch, fake: Batch, seed: int) -> Values:
+    one, other = real["features"].chunk(2)
+    found, of_real = (quality(one, each, cells) for each in (fake["features"][: len(other)], other))
+    return {"sdmetrics_quality": Value(found.total, {"of_real": of_real.total, **found.properties})}
+
+
+def _diagnostic(frame: Frame | None, columns: Sequence[Column], real: Batch, fake: Batch, seed: int) -> Values:
+    assert frame is not None
+    made = [frame(Batch(data=each)) for each in (*real["data"].chunk(2), fake["data"])]
+    one, other, among = made
+    found, of_real = (diagnostic(one, each, columns) for each in (among[: len(other)], other))
+    return {"sdmetrics_diagnostic": Value(found.total, {"of_real": of_real.total, **found.properties})}
+
+
+def measures_for(
+    cells: Sequence[Cell], target: str | None, columns: Sequence[Column] = (), frame: Frame | None = None
+) -> dict[str, Measure]:
     """All measures of tables with these columns; target: the column that models foretell, for how useful samples are.
+
+    columns: all of them, as users see them. frame: what makes a table of rows.
 
     Without columns, only what there is to measure, which can be listed.
     """
@@ -97,6 +120,14 @@ def measures_for(cells: Sequence[Cell], target: str | None) -> dict[str, Measure
         "privacy": Measure(
             {"exact_copies": LOWER, "closest_record": HIGHER}, _privacy, usual=True, resampled="fake",
             note="samples that equal a row of the data; median distance to the closest row",
+        ),
+        "sdmetrics": Measure(
+            {"sdmetrics_quality": HIGHER}, partial(_quality, cells), within=SHARE, most=5000,
+            note="the score of sdmetrics' quality report: columns, and pairs of columns",
+        ),
+        "diagnostic": Measure(
+            {"sdmetrics_diagnostic": HIGHER}, partial(_diagnostic, frame, columns), needs=("data",), within=SHARE,
+            note="the score of sdmetrics' diagnostic report, of the tables as they are written: types, ranges, categories, keys",
         ),
         "adherence": Measure(
             {"adherence": HIGHER}, _obedience, needs=("generator",), probe=_asked, within=SHARE, usual=True,
