@@ -60,7 +60,9 @@ def check_table(options: TableOptions) -> TableReport:
     text: list[str] = []
     for name in frame.columns:
         try:
-            column = fit_column(frame[name], options.columns.get(name, {}), options.max_levels)
+            column = fit_column(
+                frame[name], options.columns.get(name, {}), options.max_levels, log_tails=options.log_tails
+            )
         except UserError:
             text.append(name)
             continue

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import skew
 
 from sparring.data.frames import pandas
-from sparring.domains.table.mixtures import fit_modes
-from sparring.errors import UserError
+from sparring.domains.table.mixtures import FEW, fit_modes
+from sparring.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -26,6 +27,8 @@ MODES, LIGHTEST = 10, 0.005
 WIDTH = 4.0  # deviations of a mode that a place of 1 lies from its centre (Xu et al. 2019, section 4.2)
 FAR = 1e9  # deviations
 BINS = 30  # of the histogram of a column of numbers
+OPTIONS = ("kind", "log")  # of a column
+TAIL = 3.0  # skewness above which a column of numbers has a long tail; of an exponential distribution it is 2
 IDS, WORDS = 20, 4  # rows from which different values are ids, words of a cell from which it is prose
 
 UNITS = (86400.0, 3600.0, 60.0)  # seconds that dates may be multiples of
@@ -38,8 +41,10 @@ class Column:
     """A fitted column, plain JSON values.
 
     rows: that it was fitted on.
-    levels, counts: of a category, None being the missing ones; the last stands for all `rare` ones, if there are any.
+    levels, counts: of a category, None being the missing ones; the last stands for all `rare` ones, if there are any. Of numbers
+    there are counts alone, of the modes.
     centres, deviations: of the modes of numbers, 0 of those that are one value; missing ones have one more mode, of `missing` rows.
+    log: modes are of log(1 + x − low), and not of the number x.
     text: dates that were text. unit: seconds that all dates are multiples of, which 32 bits would lose. bins, shares: a histogram of numbers, for pictures.
     """
 
@@ -56,6 +61,7 @@ class Column:
     missing: int = 0
     low: float = 0.0
     high: float = 0.0
+    log: bool = False
     decimals: int = 0
     text: bool = False
     unit: float = 1.0
@@ -98,7 +104,8 @@ class Column:
         centres, deviations = np.array(self.centres), np.array(self.deviations)
         # From itself a single value is not far at all, and from all others farther than any mode of a width.
         single = deviations == 0
-        away = np.where(there, given, 0.0)[:, None] - centres
+        scaled = np.where(there, given, self.low)
+        away = (np.log1p((scaled - self.low).clip(0)) if self.log else scaled)[:, None] - centres
         far = np.where(single, np.where(away == 0, 0.0, FAR + np.abs(away)), away / np.where(single, 1.0, deviations))
         # The nearest mode, in its own deviations: every value is decoded to itself, if within its reach.
         number = np.abs(far).argmin(1)
@@ -124,6 +131,8 @@ class Column:
         here = number < len(self.centres)
         safe = np.where(here, number, 0)
         value = np.array(self.centres)[safe] + WIDTH * place * np.array(self.deviations)[safe]
+        if self.log:
+            value = self.low + np.expm1(value.clip(0, np.log1p(self.high - self.low)))
         value = (self.unit * np.round(value / self.unit, self.decimals)).clip(self.low, self.high)
         if self.kind == "date":
             when = pd.Series(pd.to_datetime(value, unit="s").round("s" if self.decimals == 0 else "ns"))
@@ -137,9 +146,17 @@ class Column:
         return pd.Series(np.where(here, value, np.nan)).astype(self.dtype)
 
 
-def fit_column(values: Series, options: Mapping[str, Any], most: int) -> Column | None:
-    """Describe a column; None for one that is left out. options: `kind`. most: levels at most. Raises UserError."""
+def fit_column(values: Series, options: Mapping[str, Any], most: int, *, log_tails: bool = False) -> Column | None:
+    """Describe a column; None for one that is left out. Raises UserError.
+
+    options: `kind`; of numbers also `log`, whether modes are of their logarithm. most: levels at most. log_tails: of numbers
+    with a long tail they are, unless `log` says otherwise.
+    """
     name = str(values.name)
+    if strange := [key for key in options if key not in OPTIONS]:
+        raise UserError(f"unknown key 'data.columns.{name}.{strange[0]}'{nearest(strange[0], OPTIONS)}")
+    if not isinstance(options.get("log", False), bool):
+        raise UserError(f"data.columns.{name}.log is true or false, not {options['log']!r}")
     kind = options.get("kind") or infer(values)
     if kind not in KINDS:
         raise UserError(f"data.columns.{name}.kind is {kind!r}; there are {', '.join(KINDS)}")
@@ -153,7 +170,7 @@ def fit_column(values: Series, options: Mapping[str, Any], most: int) -> Column 
     elif kind == "category":
         _fit_levels(column, values, most)
     elif kind in NUMBERS:
-        _fit_numbers(column, values)
+        _fit_numbers(column, values, options.get("log", None if log_tails else False))
     return column
 
 
@@ -250,7 +267,14 @@ def _fit_levels(column: Column, values: Series, most: int) -> None:
         column.counts.append(sum(column.rare_counts))
 
 
-def _fit_numbers(column: Column, values: Series) -> None:
+def long_tailed(values: Floats) -> bool:
+    """Whether numbers that are not the most frequent one are skewed by more than `TAIL`: a heap of zeros is a mode, and no tail."""
+    points, counts = np.unique(values, return_counts=True)
+    rest = values[values != points[counts.argmax()]]
+    return len(points) > FEW and float(skew(rest)) > TAIL
+
+
+def _fit_numbers(column: Column, values: Series, log: bool | None) -> None:
     given = numbers(values, column.kind)
     there = given[np.isfinite(given)]
     if not len(there):
@@ -264,12 +288,19 @@ def _fit_numbers(column: Column, values: Series) -> None:
         # As many decimals as the data are written in.
         sample = there[:1000]
         column.decimals = next((n for n in range(12) if np.allclose(np.round(sample, n), sample, rtol=1e-12, atol=0)), 12)  # fmt: skip
-    centres, deviations = fit_modes(there, MODES, LIGHTEST)
+    column.log = column.kind != "date" and (long_tailed(there) if log is None else log)
+    scaled = np.log1p(there - column.low) if column.log else there
+    centres, deviations = fit_modes(scaled, MODES, LIGHTEST)
     column.centres, column.deviations = centres.tolist(), deviations.tolist()
     # No value may lie out of reach of all modes, or it would come back as another.
-    _, place = column.code_numbers(there)
+    number, place = column.code_numbers(there)
     if np.abs(place).max() >= 0.99:
-        column.centres.append((column.low + column.high) / 2)
-        column.deviations.append(max((column.high - column.low) / (1.9 * WIDTH), 1e-9))
+        low, high = float(scaled.min()), float(scaled.max())
+        column.centres.append((low + high) / 2)
+        column.deviations.append(max((high - low) / (1.9 * WIDTH), 1e-9))
+        number, _ = column.code_numbers(there)
+    column.counts = np.bincount(number, minlength=len(column.centres)).tolist() + [column.missing] * (
+        column.missing > 0
+    )
     shares, bins = np.histogram(there, _bins(column))
     column.bins, column.shares = bins.tolist(), (shares / len(there)).tolist()
