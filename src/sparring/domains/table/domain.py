@@ -49,7 +49,7 @@ class TableDomain(Domain):
         """This domain, knowing the columns."""
         other = copy.copy(self)
         other.columns = columns_of(spec)
-        other.measures = measures_for(Cells(other.columns).cells, spec.extra.get("target"))
+        other.measures = measures_for(Cells(other.columns).cells, spec.extra.get("target"), spec.extra.get("protected"))
         return other
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
