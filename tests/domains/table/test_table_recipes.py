@@ -471,7 +471,7 @@ def test_a_run_resumes_to_the_same_bits_draws_a_table_and_is_measured(name: str,
         (file,) = sparring.generate(tmp_path / "cut", count=20, out=tmp_path / "rich.csv", label="pay=high,sex=f")
         assert (pd.read_csv(file)[["pay", "sex"]] == ["high", "f"]).all(axis=None)
     metrics = {"medgan-records": "dimensions", "fairgan": "fairness", "tabfairgan": "fairness"}.get(name, "pair_error")
-    found = sparring.evaluate(tmp_path / "cut", metrics=metrics, count=200, out=tmp_path).figures
+    found = sparring.evaluate(tmp_path / "cut", metrics=metrics, count=200, budget=0.1, out=tmp_path).figures
     if metrics == "fairness":
         assert found["parity"].facts["of_real"] == pytest.approx(gap(real), abs=0.1)
         assert set(found) == {"parity", "model_parity", "model_odds", "model_accuracy"}
