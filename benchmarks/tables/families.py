@@ -106,8 +106,6 @@ def played(
             trained(folder, recipe, [*sets, *own], number, seed, f"pace-{number}") for number in (1, 1 + PACED)
         )
         steps = max(1, round(seconds * PACED / max(1e-3, more - few)))
-        if recipe == "medgan-records":
-            sets = [*sets, f"model.pretraining={steps // 5}"]  # whose steps cost less than the game's
     took = trained(folder, recipe, sets, steps, seed, "run")
     model = sparring.load(folder / f"{recipe}-run", checkpoint="last")
     frames = [model.domain.frame_of(batch) for batch in model.generate(count, seed=seed)]  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ class MedganOptions(Section):
     depth: int = pydantic.Field(2, ge=1, description="shortcut layers of the generator")
     discriminator: list[int] = pydantic.Field([256, 128], min_length=1, description="widths of its layers")
     pretraining: int = pydantic.Field(
-        1000, ge=0, description="steps of the autoencoder alone; the game is played after them"
+        100, ge=0, description="steps of the autoencoder alone; the game is played after them"
     )
     averaging: bool = pydantic.Field(True, description="the discriminator sees the mean of the batch beside each row")
     hard: bool = pydantic.Field(
