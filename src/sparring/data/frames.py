@@ -1,4 +1,7 @@
-"""Rows with named columns as pandas frames: CSV, Parquet, Excel, databases, and frames that are in memory already."""
+"""Rows with named columns as pandas frames: CSV, Parquet, Excel, databases, and frames that are in memory already.
+
+Matrices, `.dat`, have no line of names: their columns get some, x1, x2, ….
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from sparring.files import write_whole
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".xlsx")
+ENDINGS = (".csv", ".tsv", ".txt", ".dat", ".parquet", ".xlsx")
+UNNAMED = ".dat"  # files without a line of names
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL")  # `None` and `?` may be answers
 SNIFFED = 65536  # characters from which the delimiter is told
 
@@ -136,17 +140,20 @@ def _csv(source: str, path: Path) -> DataFrame:
             stream.seek(0)
             # pandas fills short rows up without a word.
             lines = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
+            unnamed = path.suffix.lower() == UNNAMED
             width = 0
             for row in lines:
                 if not width:
                     width = len(row)
-                    _require_different(source, row)  # pandas would call the second one x.1
+                    if not unnamed:
+                        _require_different(source, row)  # pandas would call the second one x.1
                 if row and len(row) != width:
                     raise UserError(
                         f"{source}: line {lines.line_num} has {len(row)} values where the first has {width} columns"
                     )
+        names = {"header": None, "names": [f"x{number + 1}" for number in range(width)]} if unnamed else {}
         return pandas().read_csv(
-            path, sep=delimiter, encoding="utf-8-sig", skipinitialspace=True,
+            path, sep=delimiter, **names, encoding="utf-8-sig", skipinitialspace=True,
             keep_default_na=False, na_values=list(MISSING), low_memory=False, index_col=False,
         )  # fmt: skip
     except UnicodeDecodeError as error:
@@ -167,6 +174,8 @@ def _delimiter(start: str, path: Path) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     try:
-        return csv.Sniffer().sniff(start, delimiters=",;\t|").delimiter
+        return (
+            csv.Sniffer().sniff(start, delimiters=",;\t|" + (" " if path.suffix.lower() == UNNAMED else "")).delimiter
+        )
     except csv.Error:
         return ","  # a single column

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparring.core.game import Batch
 from sparring.domains.table.cells import Cells
 from sparring.domains.table.columns import fit_column, infer
 from sparring.domains.table.data import TableData, TableOptions, columns_of, decode, log_frequency, open_table, spans_of
@@ -195,3 +196,57 @@ def test_an_unseen_number_of_a_column_of_single_values_is_taken_for_the_nearest(
     assert column is not None
     number, place = column.code(pd.Series([1, 4, 100]))
     assert [column.centres[n] for n in number] == [0, 5, 9] and not place.any()
+
+
+def indebted(rows: int = 600) -> pd.DataFrame:
+    """Debts, half of which are 0, and the others have a long tail."""
+    rng = np.random.default_rng(0)
+    debts = np.where(rng.random(rows) < 0.5, 0, np.exp(rng.normal(5, 1.8, rows)).round()).astype(int)
+    return pd.DataFrame({"sex": rng.choice(["m", "f"], rows), "age": rng.normal(40, 9, rows).round(1), "debt": debts})
+
+
+def test_a_long_tail_is_coded_by_its_logarithm_and_comes_back_as_it_was() -> None:
+    frame = indebted()
+    columns = [column for name in frame if (column := fit_column(frame[name], {}, 256, log_tails=True))]
+    assert [column.name for column in columns if column.log] == ["debt"]
+    data = TableData("debts", frame, columns)
+    rows = data.batch(torch.arange(len(frame)), augment=False)["data"]
+    back = decode(rows, columns)["debt"]
+    assert np.allclose(back, frame["debt"], rtol=2e-5, atol=1) and ((back == 0) == (frame["debt"] == 0)).all()
+    debt = columns[-1]
+    assert sum(debt.counts) == len(frame) and debt.counts[debt.centres.index(0.0)] == (frame["debt"] == 0).sum()
+    features = Cells(columns)(Batch(data=rows))["features"]
+    assert float(features[:, -1].std()) == pytest.approx(
+        1, abs=0.2
+    )  # measured in its own units, and not in their logarithm
+
+
+def test_a_column_is_coded_by_its_logarithm_where_it_is_said_and_slips_are_named() -> None:
+    debt = indebted()["debt"]
+    assert not fit_column(debt, {"log": False}, 256, log_tails=True).log  # type: ignore[union-attr]
+    assert fit_column(debt, {"log": True}, 256).log  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="did you mean 'log'"):
+        fit_column(debt, {"log_": True}, 256)
+    with pytest.raises(UserError, match="true or false"):
+        fit_column(debt, {"log": "yes"}, 256)
+
+
+def test_rows_are_drawn_by_modes_of_numbers_as_well_where_it_is_asked_for() -> None:
+    frame = indebted()
+    columns = [column for name in frame if (column := fit_column(frame[name], {}, 256))]
+    data = TableData("debts", frame, columns, "modes")
+    batch = data.batch(torch.zeros(6000, dtype=torch.int64))
+    sex, age, debt = spans_of(columns)
+    hot = torch.cat([batch["data"][:, span.hot] for span in (sex, age, debt)], 1)  # categories are numbered first
+    assert torch.equal(hot[torch.arange(6000), batch["asked"]], torch.ones(6000))
+    shares = torch.bincount(batch["asked"], minlength=hot.shape[1]) / 6000
+    expected = torch.cat([log_frequency(torch.tensor(span.column.counts)) / 3 for span in (sex, age, debt)])
+    assert torch.allclose(shares, expected, atol=0.03)
+
+
+def test_a_matrix_without_a_line_of_names_is_read_and_its_columns_get_some(tmp_path: Path) -> None:
+    (tmp_path / "codes.dat").write_text("0\t1\t0\n1\t1\t0\n0\t0\t1\n1\t0\t1\n")
+    data = open_table(TableOptions(source=str(tmp_path / "codes.dat")))
+    assert [column.name for column in data.columns] == ["x1", "x2", "x3"] and len(data) == 4
+    (tmp_path / "spaced.dat").write_text("0 1 7\n1 1 8\n0 0 9\n")
+    assert open_table(TableOptions(source=str(tmp_path / "spaced.dat"))).columns[2].high == 9

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sparring.core.game import Batch
-from sparring.domains.table.columns import NUMBERS, WIDTH, Column
+from sparring.domains.table.columns import NUMBERS, Column
 from sparring.domains.table.constraints import Plan
-from sparring.domains.table.data import Span, decode, encode, spans_of
+from sparring.domains.table.data import Span, decode, encode, spans_of, values_of
 from sparring.errors import UserError, nearest
 
 SPACES = ("cells",)
@@ -70,16 +70,8 @@ class Cells:
                 parts.append(APART * hot)
                 continue
             mean, deviation = standards(span.column)
-            number, modes = hot.argmax(1), len(span.column.centres)
-            here = number < modes
-            # In float64 there is nothing to lose: values far from 0, dates say, stand close together.
-            centre, spread = (
-                torch.tensor([*each, 0.0], dtype=torch.float64, device=rows.device)[number]
-                for each in (span.column.centres, span.column.deviations)
-            )
-            value = centre - mean + WIDTH * rows[:, span.start].double() * spread
-            low, high = span.column.low - mean, span.column.high - mean
-            parts.append(torch.where(here, value.clamp(low, high) / deviation, 0.0)[:, None].float())
+            value, here = values_of(rows, span)
+            parts.append(torch.where(here, (value - mean) / deviation, 0.0)[:, None].float())
             if span.column.missing:
                 parts.append((~here).float()[:, None])
         return Batch(features=torch.cat(parts, 1))

@@ -71,7 +71,7 @@ def check_table(options: TableOptions) -> TableReport:
     text: list[str] = []
     for name in frame.columns:
         try:
-            column = fit_column(frame[name], known.get(name, {}), options.max_levels)
+            column = fit_column(frame[name], known.get(name, {}), options.max_levels, log_tails=options.log_tails)
         except UserError:
             text.append(name)
             continue

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import skew
 
 from sparring.data.frames import pandas
 from sparring.domains.table.levels import TRUTHS, fit_levels, level_numbers
-from sparring.domains.table.mixtures import fit_modes
+from sparring.domains.table.mixtures import FEW, fit_modes
 from sparring.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 
 KINDS = ("number", "continuous", "integer", "date", "category", "ordinal", "boolean", "constant", "key", "drop")
 """What a user can say a column is. In a fitted one `number` is continuous or integer, ordinal and boolean are categories."""
-OPTIONS = ("kind", "order", "format")  # of a column
 NUMBERS = ("continuous", "integer", "date")
 MODES, LIGHTEST = 10, 0.005
 WIDTH = 4.0  # deviations of a mode that a place of 1 lies from its centre (Xu et al. 2019, section 4.2)
 FAR = 1e9  # deviations
 BINS = 30  # of the histogram of a column of numbers
+OPTIONS = ("kind", "order", "format", "log")  # of a column
+TAIL = 3.0  # skewness above which a column of numbers has a long tail; of an exponential distribution it is 2
 IDS, WORDS = 20, 4  # rows from which different values are ids, words of a cell from which it is prose
 
 UNITS = (86400.0, 3600.0, 60.0)  # seconds that dates may be multiples of
@@ -47,6 +49,7 @@ class Column:
     ordered: the levels are in their order, the missing one last; guessed: which is that of the alphabet, since nobody said one. boolean: they are two answers, in whatever words.
     categories, of: all that a column of pandas' own categories can have, and of which type; ranked: whether they had an order.
     centres, deviations: of the modes of numbers, 0 of those that are one value; missing ones have one more mode, of `missing` rows.
+    log: modes are of log(1 + x − low), and not of the number x.
     text: dates that were text, in the format `form`, zone `zone`. unit: seconds that all dates are multiples of, which 32 bits
     would lose. limits: the ends of whole numbers that float64 does not hold. bins, shares: a histogram of numbers, for pictures.
     """
@@ -70,6 +73,7 @@ class Column:
     missing: int = 0
     low: float = 0.0
     high: float = 0.0
+    log: bool = False
     decimals: int = 0
     text: bool = False
     form: str = ""
@@ -115,7 +119,8 @@ class Column:
         centres, deviations = np.array(self.centres), np.array(self.deviations)
         # From itself a single value is not far at all, and from all others farther than any mode of a width.
         single = deviations == 0
-        away = np.where(there, given, 0.0)[:, None] - centres
+        scaled = np.where(there, given, self.low)
+        away = (np.log1p((scaled - self.low).clip(0)) if self.log else scaled)[:, None] - centres
         far = np.where(single, np.where(away == 0, 0.0, FAR + np.abs(away)), away / np.where(single, 1.0, deviations))
         # The nearest mode, in its own deviations: every value is decoded to itself, if within its reach.
         number = np.abs(far).argmin(1)
@@ -140,7 +145,10 @@ class Column:
             return self.typed(values)
         here = number < len(self.centres)
         safe = np.where(here, number, 0)
-        return self.series(np.array(self.centres)[safe] + WIDTH * place * np.array(self.deviations)[safe], here)
+        value = np.array(self.centres)[safe] + WIDTH * place * np.array(self.deviations)[safe]
+        if self.log:
+            value = self.low + np.expm1(value.clip(0, np.log1p(self.high - self.low)))
+        return self.series(value, here)
 
     def series(self, value: Floats, here: NDArray[np.bool_]) -> Series:
         """Numbers (N,), as `numbers` gives them, in the column's own dtype, range and decimals; missing where not `here`."""
@@ -183,16 +191,19 @@ class Column:
         return pd.Series(pd.Categorical(values, pd.Index(self.categories, dtype=self.of), ordered=self.ranked))
 
 
-def fit_column(values: Series, options: Mapping[str, Any], most: int) -> Column | None:
+def fit_column(values: Series, options: Mapping[str, Any], most: int, *, log_tails: bool = False) -> Column | None:
     """Describe a column; None for one that is left out. Raises UserError.
 
     options: `kind`; `order`, of an ordinal column all its levels; `format`, of dates that are text (`%d.%m.%Y`).
-    most: levels at most.
+    Of numbers also `log`, whether modes are of their logarithm. most: levels at most. log_tails: of numbers with a long tail they
+    are, unless `log` says otherwise.
     """
     name = str(values.name)
     given = {key: value for key, value in options.items() if value is not None}
     if strange := [key for key in given if key not in OPTIONS]:
         raise UserError(f"unknown key 'data.columns.{name}.{strange[0]}'{nearest(strange[0], OPTIONS)}")
+    if not isinstance(given.get("log", False), bool):
+        raise UserError(f"data.columns.{name}.log is true or false, not {given['log']!r}")
     implied = "ordinal" if "order" in given else "date" if "format" in given else None
     kind = given.get("kind") or implied or infer(values)
     if kind not in KINDS:
@@ -212,7 +223,7 @@ def fit_column(values: Series, options: Mapping[str, Any], most: int) -> Column 
     elif kind == "constant":
         column.levels = level_numbers(values)[1]
     elif kind in NUMBERS:
-        _fit_numbers(column, values, given.get("format", ""))
+        _fit_numbers(column, values, given.get("format", ""), given.get("log", None if log_tails else False))
     elif kind != "key":
         column.kind, column.ordered, column.boolean = "category", kind == "ordinal", kind == "boolean"
         levels = fit_levels(values, most, ordered=column.ordered, order=given.get("order"))
@@ -343,7 +354,14 @@ def _objects(levels: list[Any]) -> NDArray[np.object_]:
     return array
 
 
-def _fit_numbers(column: Column, values: Series, form: str) -> None:
+def long_tailed(values: Floats) -> bool:
+    """Whether numbers that are not the most frequent one are skewed by more than `TAIL`: a heap of zeros is a mode, and no tail."""
+    points, counts = np.unique(values, return_counts=True)
+    rest = values[values != points[counts.argmax()]]
+    return len(points) > FEW and float(skew(rest)) > TAIL
+
+
+def _fit_numbers(column: Column, values: Series, form: str, log: bool | None) -> None:
     given = numbers(values, column.kind, form)
     there = given[np.isfinite(given)]
     if not len(there):
@@ -363,13 +381,16 @@ def _fit_numbers(column: Column, values: Series, form: str) -> None:
         # As many decimals as the data are written in.
         sample = there[:1000]
         column.decimals = next((n for n in range(12) if np.allclose(np.round(sample, n), sample, rtol=1e-12, atol=0)), 12)  # fmt: skip
-    centres, deviations = fit_modes(there, MODES, LIGHTEST)
+    column.log = column.kind != "date" and (long_tailed(there) if log is None else log)
+    scaled = np.log1p(there - column.low) if column.log else there
+    centres, deviations = fit_modes(scaled, MODES, LIGHTEST)
     column.centres, column.deviations = centres.tolist(), deviations.tolist()
     # No value may lie out of reach of all modes, or it would come back as another.
     number, place = column.code_numbers(there)
     if np.abs(place).max() >= 0.99:
-        column.centres.append((column.low + column.high) / 2)
-        column.deviations.append(max((column.high - column.low) / (1.9 * WIDTH), 1e-9))
+        low, high = float(scaled.min()), float(scaled.max())
+        column.centres.append((low + high) / 2)
+        column.deviations.append(max((high - low) / (1.9 * WIDTH), 1e-9))
         number, _ = column.code_numbers(there)
     column.counts = np.bincount(number, minlength=len(column.centres)).tolist() + [column.missing] * (
         column.missing > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
 from sparring.data.frames import pandas, read_frame
-from sparring.domains.table.columns import Column, fit_column
+from sparring.domains.table.columns import WIDTH, Column, fit_column
 from sparring.domains.table.constraints import Constraints, Plan, fit_plan
 from sparring.domains.table.metadata import read_metadata
 from sparring.errors import UserError, nearest
@@ -40,8 +41,15 @@ class TableOptions(Section):
     )
     max_levels: int = pydantic.Field(256, ge=2, description="of a column; the rarest beyond share one")
     constraints: Constraints = pydantic.Field(Constraints(), description="what holds in every row, see docs/tables.md")
-    sampling: Literal["log_frequency", "rows"] = pydantic.Field(
-        "log_frequency", description="rows of a batch: by a category drawn by the log of its frequency, or as they come"
+    log_tails: bool = pydantic.Field(
+        False, description="modes of numbers with a long tail are of their logarithm; columns.NAME.log says it of one"
+    )
+    protected: str | None = pydantic.Field(
+        None, description="the column of categories between which samples, and models trained on them, are to be fair"
+    )
+    sampling: Literal["log_frequency", "modes", "rows"] = pydantic.Field(
+        "log_frequency",
+        description="rows of a batch: by a category drawn by the log of its frequency; modes: or by a mode of numbers; rows: as they come",
     )
 
 
@@ -66,6 +74,22 @@ def spans_of(columns: Sequence[Column]) -> list[Span]:
             spans.append(Span(column, start))
             start += column.places + column.size
     return spans
+
+
+def values_of(rows: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+    """Of a column of numbers in encoded rows (N, D): the numbers, float64 (N,), and which are there; others are the lowest."""
+    column = span.column
+    number, modes = rows[:, span.hot].argmax(1), len(column.centres)
+    # In float64 there is nothing to lose: values far from 0, dates say, stand close together.
+    centre, deviation = (
+        torch.tensor([*each, 0.0], dtype=torch.float64, device=rows.device)[number]
+        for each in (column.centres, column.deviations)
+    )
+    value = centre + WIDTH * rows[:, span.start].double() * deviation
+    if column.log:
+        value = column.low + value.clamp(0, math.log1p(column.high - column.low)).expm1()
+    here = number < modes
+    return torch.where(here, value.clamp(column.low, column.high), column.low), here
 
 
 def columns_of(spec: DataSpec) -> list[Column]:
@@ -111,7 +135,8 @@ def open_table(
             raise UserError(f"{options.source}: has no column {lacking[0]!r}")
         frame = frame if plan is None else plan.forward(frame)
     target = _target(options, columns if plan is None else plan.shown)
-    return TableData(options.source, frame, columns, options.sampling, target, plan)
+    protected = _protected(options, columns, target)
+    return TableData(options.source, frame, columns, options.sampling, target, protected, plan)
 
 
 def _fit(
@@ -120,7 +145,7 @@ def _fit(
     columns = []
     for number, name in enumerate(frame.columns):
         tick(number, len(frame.columns))
-        column = fit_column(frame[name], known.get(name, {}), options.max_levels)
+        column = fit_column(frame[name], known.get(name, {}), options.max_levels, log_tails=options.log_tails)
         columns += [] if column is None else [column]
     return columns
 
@@ -146,14 +171,26 @@ def _target(options: TableOptions, columns: Sequence[Column]) -> str | None:
     return options.target or (categories[-1] if categories else None)
 
 
+def _protected(options: TableOptions, columns: Sequence[Column], target: str | None) -> str | None:
+    name = options.protected
+    groups = [column.name for column in columns if column.kind == "category"]
+    if name is not None and name not in groups:
+        raise UserError(f"data.protected={name!r} is no column of categories{nearest(name, groups)}")
+    if name is not None and name == target:
+        raise UserError(f"data.protected={name!r} is the target, too: set data.target to another column")
+    return name
+
+
 class TableData:
     """Rows of a table, kept as a code and a place a column, encoded when a batch is asked for.
 
-    spec: shape (D,) of an encoded row; in `extra`, the `columns`, `target`, the one that models foretell, and where there are
-    constraints the `plan` by which they are kept; then the columns are those of a table as games see it, and so is `frame`.
+    spec: shape (D,) of an encoded row; in `extra`, the `columns`, `target`, the one that models foretell, `protected`, and where
+    there are constraints the `plan` by which they are kept; then the columns are those of a table as games see it, and so is
+    `frame`.
     A batch of training has training-by-sampling in it (Xu et al. 2019, section 4.3): for each sample a category column is
     drawn, of it a category by log(1 + count), and of its rows one; `asked` (N,) is the category's number among those of
-    all columns. It is done here, where the rows are, and not by the trainer's order, which knows no categories, nor in
+    all columns. With the sampling `modes` columns of numbers are drawn, too, and of them a mode (Zhao et al. 2022); these
+    are numbered after all categories. It is done here, where the rows are, and not by the trainer's order, which knows no categories, nor in
     the game, whose checkpoint would have to hold them.
     """
 
@@ -168,6 +205,7 @@ class TableData:
         columns: list[Column],
         sampling: str = "rows",
         target: str | None = None,
+        protected: str | None = None,
         plan: Plan | None = None,
     ) -> None:
         spans = spans_of(columns)
@@ -184,14 +222,18 @@ class TableData:
         self._starts = torch.tensor([spans[n].start for n in numbers], dtype=torch.int64)
         width = spans[-1].hot.stop
         self.spec = DataSpec(
-            (width,), (), len(frame), {"columns": [each.plain() for each in columns], "target": target}
+            (width,),
+            (),
+            len(frame),
+            {"columns": [each.plain() for each in columns], "target": target, "protected": protected},
         )
         if plan is not None:
             self.spec.extra["plan"] = plan.plain()
-        categories = [n for n, span in enumerate(spans) if span.column.kind == "category"]
+        chosen = [n for n, span in enumerate(spans) if span.column.kind == "category"]
+        chosen += numbers if sampling == "modes" else []
         self._weights = torch.zeros(0)
-        if sampling == "log_frequency" and categories:
-            self._index(categories, [spans[n].column.size for n in categories])
+        if sampling != "rows" and chosen:
+            self._index(chosen, [spans[n].column.size for n in chosen])
         hashed = pandas().util.hash_pandas_object(frame, index=False).to_numpy()
         text = repr(
             (list(frame.columns), self.spec.extra["columns"], sampling, *([] if plan is None else [plan.plain()]))

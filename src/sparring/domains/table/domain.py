@@ -57,8 +57,8 @@ class TableDomain(Domain):
         other = copy.copy(self)
         other.columns, other.plan = columns_of(spec), plan_of(spec)
         shown = other.columns if other.plan is None else other.plan.shown
-        cells = Cells(other.columns, other.plan).cells
-        other.measures = measures_for(cells, spec.extra.get("target"), shown, other.frame_of)
+        cells, extra = Cells(other.columns, other.plan).cells, spec.extra
+        other.measures = measures_for(cells, extra.get("target"), extra.get("protected"), shown, other.frame_of)
         return other
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:

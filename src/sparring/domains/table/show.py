@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,7 +43,8 @@ def marginals(features: Tensor, cells: Sequence[Cell], name: str = "samples") ->
         (_numbers if cell.number else _categories)(axes, cell, side)
         axes.set_title(cell.column.name, fontsize=9, color=INK, loc="left")
         dress(axes)
-    handles = [Axes.bar(grid[0], 0, 0, color=REAL), *Axes.plot(grid[0], [], [], color=STRONG)]
+    # Of no axes: a bar in the first would widen its range.
+    handles = [Patch(color=REAL), Line2D([], [], color=STRONG)]
     figure.legend(
         handles=handles,
         labels=["data", name],

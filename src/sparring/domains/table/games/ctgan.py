@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pydantic
 import torch
@@ -16,7 +16,7 @@ from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.core.passes import precise
 from sparring.domains.table.columns import Column
 from sparring.domains.table.conditions import TableLabels
-from sparring.domains.table.data import columns_of, log_frequency, spans_of
+from sparring.domains.table.data import Span, columns_of, log_frequency, spans_of
 from sparring.domains.table.networks import RowDiscriminator, RowGenerator
 from sparring.errors import UserError
 from sparring.options import call, resolve, validate
@@ -27,7 +27,9 @@ TINY = 1e-20  # below it a uniform number's logarithm would be infinite
 
 
 class ModelOptions(Section):
-    """The recipe's `model` section."""
+    """The recipe's `model` section. networks: what the two roles are built from."""
+
+    networks: ClassVar[dict[str, type[nn.Module]]] = {"generator": RowGenerator, "discriminator": RowDiscriminator}
 
     latent: int = pydantic.Field(64, ge=1)
     generator: dict[str, Any] = pydantic.Field({}, description="width, depth")
@@ -45,7 +47,7 @@ class ModelOptions(Section):
     def resolve(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The section validated, the networks' own options filled in. Raises UserError."""
         plain = validate(cls, values, where="model")
-        for role, network in (("generator", RowGenerator), ("discriminator", RowDiscriminator)):
+        for role, network in cls.networks.items():
             plain[role] = resolve(network, plain[role], where=f"model.{role}")
         return plain
 
@@ -69,6 +71,9 @@ class CTGAN(AdversarialGame):
     the rare ones more often.
     """
 
+    model_options: ClassVar[type[ModelOptions]] = ModelOptions
+    loss_options: ClassVar[type[TableLoss]] = TableLoss
+
     options: TableLoss
     asked_of: Tensor
     frequencies: Tensor
@@ -79,12 +84,12 @@ class CTGAN(AdversarialGame):
 
     @classmethod
     def resolve(cls, recipe: Recipe) -> dict[str, dict[str, Any]]:
-        return {"model": ModelOptions.resolve(recipe.model), "loss": TableLoss.resolve(recipe.loss)}
+        return {"model": cls.model_options.resolve(recipe.model), "loss": cls.loss_options.resolve(recipe.loss)}
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, spec: DataSpec) -> Self:
         """Build it. Raises UserError, e.g. where rows cannot be packed."""
-        options = ModelOptions(**validate(ModelOptions, recipe.model, where="model"))
+        options = cls.model_options(**validate(cls.model_options, recipe.model, where="model"))
         size = recipe.train.batch_size
         if isinstance(size, int) and size % options.pack:
             raise UserError(
@@ -92,16 +97,35 @@ class CTGAN(AdversarialGame):
             )
         columns = columns_of(spec)
         (width,) = spec.shape
-        count = len(TableLabels(columns).names)
-        return cls(
-            call(RowGenerator, options.generator, width, options.latent, count, where="model.generator"),
-            call(RowDiscriminator, options.discriminator, width, count, options.pack, where="model.discriminator"),
+        asked = cls.asked_spans(columns)
+        if recipe.data.get("sampling") == "modes" and len(asked) < len(spans_of(columns)):
+            raise UserError(
+                "data.sampling=modes: this game is not asked for modes of numbers; say log_frequency, or rows"
+            )
+        count = sum(span.column.size for span in asked)
+        networks = options.networks
+        game = cls(
+            call(networks["generator"], options.generator, width, options.latent, count, where="model.generator"),
+            call(
+                networks["discriminator"], options.discriminator, width, count, options.pack,
+                where="model.discriminator",
+            ),
             columns=columns,
             options=options,
-            loss=TableLoss(**validate(TableLoss, recipe.loss, where="loss")),
+            loss=cls.loss_options(**validate(cls.loss_options, recipe.loss, where="loss")),
             turns=recipe.train.turns,
             steps=recipe.train.steps,
-        )
+        )  # fmt: skip
+        game.know(options, spec)
+        return game
+
+    @classmethod
+    def asked_spans(cls, columns: list[Column]) -> list[Span]:
+        """The columns whose categories, or modes, rows are drawn for, in the order in which these are numbered."""
+        return [span for span in spans_of(columns) if span.column.kind == "category"]
+
+    def know(self, options: ModelOptions, spec: DataSpec) -> None:
+        """Take over what a subclass must know of the data besides. Raises UserError."""
 
     def __init__(
         self,
@@ -116,17 +140,18 @@ class CTGAN(AdversarialGame):
         super().__init__(
             generator, discriminator, latent=options.latent, labels=labels if labels.names else None, **rules
         )
+        asked = self.asked_spans(columns)
+        self.conditional = bool(asked)
         self.hard = options.hard
         self.pack, self.temperature, self.several = options.pack, options.temperature, options.several
         spans = spans_of(columns)
-        categories = [span for span in spans if span.column.kind == "category"]
         self.sizes = [(span.column.places, span.column.size) for span in spans]
         self.parts_of_rows = [size for place, modes in self.sizes for size in (place, modes) if size]
-        counts = [torch.tensor(span.column.counts, dtype=torch.float32) for span in categories]
+        counts = [torch.tensor(span.column.counts, dtype=torch.float32) for span in asked]
         nothing = torch.zeros(0)
         # All are the data's and not the training's: checkpoints do not hold them.
         buffers = {
-            # of each category: its column, how often the data have it, and how often training asks for it
+            # of each category (or mode) that is asked for: its column, how often the data have it, and how often training asks for it
             "asked_of": torch.repeat_interleave(torch.tensor([len(each) for each in counts], dtype=torch.int64)),
             "frequencies": torch.cat([nothing, *(each / each.sum() for each in counts)]),
             "rehearsed": torch.cat([nothing, *map(log_frequency, counts)]),
@@ -134,7 +159,7 @@ class CTGAN(AdversarialGame):
             "part_of": torch.repeat_interleave(torch.tensor(self.parts_of_rows)),
             # where in a row: the places of numbers, and the categories
             "places": torch.tensor([span.start for span in spans if span.column.places], dtype=torch.int64),
-            "hot": torch.cat([nothing.long(), *(torch.arange(span.hot.start, span.hot.stop) for span in categories)]),
+            "hot": torch.cat([nothing.long(), *(torch.arange(span.hot.start, span.hot.stop) for span in asked)]),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
@@ -187,8 +212,12 @@ class CTGAN(AdversarialGame):
         weight = self.options.moments
         rows = batch.memo.pop("rows")
         if weight:
-            made, real = (moments(packs.unflatten(1, (self.pack, -1)).flatten(0, 1)) for packs in (rows, batch["data"]))
-            losses["moments"] = weight * (processes.mean(made) - processes.mean(real)).square().sum()
+            made, real = (packs.unflatten(1, (self.pack, -1)).flatten(0, 1) for packs in (rows, batch["data"]))
+            losses["moments"] = weight * self.moment_gap(made, real, batch).square().sum()
+
+    def moment_gap(self, made: Tensor, real: Tensor, batch: Batch) -> Tensor:
+        """How far apart second moments of rows (N, D) of both sides are, over the whole batch, (D, D)."""
+        return processes.mean(moments(made)) - processes.mean(moments(real))
 
     def draw_labels(self, count: int, rng: torch.Generator | None = None, condition: Tensor | None = None) -> Tensor:
         """What to ask for (count, K): `condition`, and where it asks for nothing, a category as often as the data have it."""

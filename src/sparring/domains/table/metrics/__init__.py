@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from sparring.core.game import Batch, Game
 from sparring.domains.table.cells import Cell
 from sparring.domains.table.columns import Column
 from sparring.domains.table.conditions import TableLabels
+from sparring.domains.table.metrics.dimensions import countable, dimension_prediction, dimension_probability, there
+from sparring.domains.table.metrics.fairness import fairness, parity
 from sparring.domains.table.metrics.marginals import coded, column_distances, pair_distance
 from sparring.domains.table.metrics.privacy import closest, exact_copies
 from sparring.domains.table.metrics.reports import diagnostic, quality
@@ -48,6 +51,32 @@ def _usefulness(cells: Sequence[Cell], target: str, real: Batch, fake: Batch, se
     train, test = real["features"].chunk(2)
     found = train_on_samples(train, test, fake["features"], cells, column, seed)
     return {"tstr": Value(found.on_samples, {"of_real": found.on_data, "target": target, "score": found.measure})}
+
+
+def _fairness(cells: Sequence[Cell], target: str, protected: str, real: Batch, fake: Batch, seed: int) -> Values:
+    of, group = (next(cell for cell in cells if cell.column.name == name) for name in (target, protected))
+    one, other = real["features"].chunk(2)
+    samples = fake["features"]
+    own, data = (parity(*(side[:, cell.place].argmax(1).cpu().numpy() for cell in (of, group))) for side in (samples, real["features"]))  # fmt: skip
+    found, usual = (fairness(side, other, cells, of, group, seed) for side in (samples[: len(one)], one))
+    facts = {"protected": protected, "target": target}
+    return {
+        "parity": Value(own, {"of_real": data, **facts}),
+        "model_parity": Value(found.parity, {"of_real": usual.parity, **facts}),
+        "model_odds": Value(found.odds, {"of_real": usual.odds, **facts}),
+        "model_accuracy": Value(found.accuracy, {"of_real": usual.accuracy, **facts}),
+    }
+
+
+def _dimensions(cells: Sequence[Cell], real: Batch, fake: Batch, seed: int) -> Values:
+    data, samples = (there(side["features"], cells) for side in (real, fake))
+    train, test = np.array_split(data, 2)
+    on_samples, on_data, apart = dimension_prediction(train, test, samples, seed)
+    shares = {cell.column.name: round(float(share), 4) for cell, share in zip(cells, samples.mean(0), strict=True)}
+    return {
+        "dimension_probability": Value(dimension_probability(data, samples), {"by_column": shares}),
+        "dimension_prediction": Value(apart, {"f1": on_samples, "f1_of_real": on_data}),
+    }
 
 
 def _privacy(real: Batch, fake: Batch, seed: int) -> Values:
@@ -96,12 +125,16 @@ def _diagnostic(frame: Frame | None, columns: Sequence[Column], real: Batch, fak
 
 
 def measures_for(
-    cells: Sequence[Cell], target: str | None, columns: Sequence[Column] = (), frame: Frame | None = None
+    cells: Sequence[Cell],
+    target: str | None,
+    protected: str | None = None,
+    columns: Sequence[Column] = (),
+    frame: Frame | None = None,
 ) -> dict[str, Measure]:
-    """All measures of tables with these columns; target: the column that models foretell, for how useful samples are.
+    """All measures of tables with these columns.
 
+    target: the column that models foretell, for how useful samples are. protected: the one whose groups are to fare alike.
     columns: all of them, as users see them. frame: what makes a table of rows.
-
     Without columns, only what there is to measure, which can be listed.
     """
     own: dict[str, Measure] = {
@@ -138,5 +171,16 @@ def measures_for(
         own["tstr"] = Measure(
             {"tstr": HIGHER}, partial(_usefulness, cells, target or ""), within=(-torch.inf, 1.0), usual=True,
             note="score on data of trees trained on samples, for the target column (Esteban et al. 2017)",
+        )  # fmt: skip
+    if (protected is not None and target is not None) or not cells:
+        own["fairness"] = Measure(
+            {"parity": LOWER, "model_parity": LOWER, "model_odds": LOWER, "model_accuracy": HIGHER},
+            partial(_fairness, cells, target or "", protected or ""), within=SHARE, usual=True,
+            note="how differently groups fare: in samples, and under trees trained on samples, on rows of the data",
+        )  # fmt: skip
+    if all(countable(cell.column) for cell in cells):
+        own["dimensions"] = Measure(
+            {"dimension_probability": LOWER, "dimension_prediction": LOWER}, partial(_dimensions, cells), within=SHARE, usual=True,
+            note="of 0 and 1 and counts: how often each is there, and how well the others foretell it (Choi et al. 2017)",
         )  # fmt: skip
     return {**own, **{name: each for name, each in catalogue.MEASURES.items() if name not in NOT_HERE}}
