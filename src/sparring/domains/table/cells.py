@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparring.core.game import Batch
 from sparring.domains.table.columns import NUMBERS, WIDTH, Column
-from sparring.domains.table.data import Span, spans_of
+from sparring.domains.table.rows import Span, spans_of
 from sparring.errors import UserError, nearest
 
 SPACES = ("cells",)

@@ -131,6 +131,8 @@ class Column:
             form = "%Y-%m-%d" if self.low % 86400 == 0 and self.high % 86400 == 0 else "%Y-%m-%dT%H:%M:%S"
             return when.dt.strftime(form).astype(self.dtype) if self.text else when.astype(self.dtype)
         if self.dtype.lower().startswith(("int", "uint")):
+            if here.all():
+                return pd.Series(value.round().astype(np.int64)).astype(self.dtype)
             whole = pd.Series(value.round()).astype("Int64")
             whole[~here] = pd.NA
             return whole.astype(self.dtype)

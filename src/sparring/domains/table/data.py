@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from sparring.core.game import Batch, DataSpec
 from sparring.data.frames import pandas, read_frame
 from sparring.domains.table.columns import Column, fit_column
+from sparring.domains.table.rows import OneHots, spans_of
 from sparring.errors import UserError, nearest
 from sparring.recipe import Section
 
@@ -34,29 +34,6 @@ class TableOptions(Section):
     sampling: Literal["log_frequency", "rows"] = pydantic.Field(
         "log_frequency", description="rows of a batch: by a category drawn by the log of its frequency, or as they come"
     )
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where a column lies in an encoded row: its place (if it has one) at `start`, then a one-hot of `size`."""
-
-    column: Column
-    start: int
-
-    @property
-    def hot(self) -> slice:
-        """The one-hot."""
-        return slice(self.start + self.column.places, self.start + self.column.places + self.column.size)
-
-
-def spans_of(columns: Sequence[Column]) -> list[Span]:
-    """The spans of an encoded row, of those columns that are modelled."""
-    spans, start = [], 0
-    for column in columns:
-        if column.size:
-            spans.append(Span(column, start))
-            start += column.places + column.size
-    return spans
 
 
 def columns_of(spec: DataSpec) -> list[Column]:
@@ -177,16 +154,17 @@ def log_frequency(counts: Tensor) -> Tensor:
 
 def decode(data: Tensor, columns: Sequence[Column], start: int = 0) -> DataFrame:
     """Encoded rows as a table of the original columns. start: rows before these. Raises UserError for NaN."""
-    if not bool(torch.isfinite(data).all()):
+    if not bool(torch.isfinite(data.sum())):  # of numbers between -1 and 1, which come to infinity by no other way
         raise UserError(
             "the samples hold NaN or infinite values: the generator has diverged; use an earlier checkpoint"
         )
-    rows, rng = data.detach().cpu(), np.random.default_rng(start)
-    where = {span.column.name: span for span in spans_of(columns)}
+    rng, spans = np.random.default_rng(start), spans_of(columns)
+    rows = data.detach().cpu()
+    numbers = OneHots(spans).numbers(rows).T.contiguous().numpy()
+    where = {span.column.name: (number, span) for number, span in zip(numbers, spans, strict=True)}
     made, none = {}, np.zeros(len(rows), np.int64)
     for column in columns:
-        span = where.get(column.name)
-        number = rows[:, span.hot].numpy().argmax(1) if span else none
+        number, span = where.get(column.name, (none, None))
         place = rows[:, span.start].double().numpy() if span and column.places else none.astype(float)
         made[column.name] = column.decode(number, place, rng, start)
-    return pandas().DataFrame(made)
+    return pandas().DataFrame(made, copy=False)
