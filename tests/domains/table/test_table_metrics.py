@@ -11,6 +11,7 @@ from torch import Tensor
 from sparring.domains.table.cells import Cells
 from sparring.domains.table.columns import fit_column
 from sparring.domains.table.data import TableData
+from sparring.domains.table.metrics import marginals
 from sparring.domains.table.metrics.marginals import associations, coded, column_distances, pair_distance
 from sparring.domains.table.metrics.privacy import closest, exact_copies, membership_auc
 from sparring.domains.table.metrics.usefulness import detection, train_on_samples
@@ -83,3 +84,13 @@ def test_copies_and_members_are_found_and_new_rows_give_nobody_away() -> None:
     assert membership_auc(members, others, members) > 0.99
     assert membership_auc(members, others, fresh) == pytest.approx(0.5, abs=0.06)
     assert membership_auc(members, members, fresh) == 0.5
+
+
+def test_of_very_many_columns_some_pairs_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.integers(0, 3, (400, 60)), rng.integers(0, 4, (400, 60))
+    whole = marginals.pair_distance(real, fake)
+    monkeypatch.setattr(marginals, "PAIRS", 300)
+    some = marginals._pairs(60)
+    assert len(some) == 300 and all(0 <= other < one < 60 for one, other in some)
+    assert marginals.pair_distance(real, fake) == pytest.approx(whole, rel=0.02)
