@@ -114,6 +114,32 @@ def _hashable(values: Series) -> bool:
     return True
 
 
+def csv_text(frame: DataFrame, *, header: bool = True) -> str:
+    """The rows as lines of CSV, as `DataFrame.to_csv` writes them without an index. Different values are written out once."""
+    lines = [",".join(map(_quoted, map(str, frame.columns)))] if header else []
+    if len(frame.columns) == 1:  # an empty line would be no row
+        lines += [text or '""' for text in _texts(frame[frame.columns[0]])]
+    else:
+        lines += map(",".join, zip(*(_texts(frame[name]) for name in frame.columns), strict=True))
+    return "\n".join([*lines, ""])
+
+
+def _texts(column: Series) -> list[str]:
+    """A column's values as CSV has them, empty where they are missing."""
+    codes, there = pandas().factorize(column, use_na_sentinel=True)
+    kind, bytes_each = column.dtype.kind, getattr(column.dtype, "itemsize", 0)
+    plain = str if kind in "iu" else repr if kind == "f" and bytes_each == 8 else None
+    # Others by their own type: of 32 bits with as many digits as they have, and dates that are all days as days.
+    texts = map(plain, there.tolist()) if plain else map(_quoted, pandas().Series(there).astype(str))
+    array = np.array([*texts, ""], object)
+    return array[codes].tolist()
+
+
+def _quoted(text: str) -> str:
+    """A value in quotes where it needs them (RFC 4180)."""
+    return '"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\n\r') else text
+
+
 def pandas() -> Any:
     """The library. Raises UserError where it is not installed."""
     try:

@@ -17,6 +17,7 @@ from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.data import TableData, TableOptions, open_table
 from sparring.domains.table.games.ctgan import CTGAN, moments
 from sparring.domains.table.networks import Layer
+from sparring.domains.table.rows import spans_of
 from sparring.errors import UserError
 from sparring.recipe import Recipe, load_recipe
 
@@ -121,14 +122,13 @@ def test_the_discriminator_sees_rows_that_have_what_was_asked_for_on_both_sides(
 
 def test_a_drawn_row_has_one_category_a_column_and_places_within_reach(data: TableData) -> None:
     rows = built(data).eval().generate(64)["data"]
-    start = 0
-    for place, size in built(data).sizes:
-        if place:
-            assert rows[:, start].abs().max() <= 1
-        hot = rows[:, start + place : start + place + size]
+    spans = spans_of(data.columns)
+    for span in spans:
+        if span.column.places:
+            assert rows[:, span.start].abs().max() <= 1
+        hot = rows[:, span.hot]
         assert torch.equal(hot.sum(1), torch.ones(64)) and set(hot.unique().tolist()) <= {0.0, 1.0}
-        start += place + size
-    assert start == rows.shape[1]
+    assert spans[-1].hot.stop == rows.shape[1]
 
 
 def test_statistics_of_batch_norm_are_of_rows_as_training_asks_for_them(data: TableData) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sparring.domains.table.cells import Cells
 from sparring.domains.table.columns import fit_column
 from sparring.domains.table.data import TableData
+from sparring.domains.table.metrics import marginals
 from sparring.domains.table.metrics.marginals import associations, coded, column_distances, pair_distance
 from sparring.domains.table.metrics.privacy import closest, exact_copies, membership_auc
 from sparring.domains.table.metrics.reports import diagnostic, quality
@@ -124,3 +125,13 @@ def test_points_of_both_sides_are_shown_as_many_of_each() -> None:
     distances = torch.cdist(places, places).fill_diagonal_(torch.inf)
     # Sides that are apart are apart in the picture: next to a point of one is another of it.
     assert (colours[distances.argmin(1)] == colours).all(1).mean() > 0.97
+
+
+def test_of_very_many_columns_some_pairs_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.integers(0, 3, (400, 60)), rng.integers(0, 4, (400, 60))
+    whole = marginals.pair_distance(real, fake)
+    monkeypatch.setattr(marginals, "PAIRS", 300)
+    some = marginals._pairs(60)
+    assert len(some) == 300 and all(0 <= other < one < 60 for one, other in some)
+    assert marginals.pair_distance(real, fake) == pytest.approx(whole, rel=0.02)

@@ -15,7 +15,7 @@ import sparring
 from sparring.core.game import Batch, Game, Turn
 from sparring.domains import open_domain
 from sparring.domains.table.cells import Cells
-from sparring.domains.table.data import TableData, TableOptions, open_table, values_of
+from sparring.domains.table.data import TableData, TableOptions, open_table
 from sparring.domains.table.games.ctabgan import CTABGAN
 from sparring.domains.table.games.fair import FairGAN, mistaken, parity
 from sparring.domains.table.games.information import Running, information, moments_of
@@ -24,6 +24,7 @@ from sparring.domains.table.games.tablegan import Line, TableGAN
 from sparring.domains.table.metrics.dimensions import dimension_prediction, dimension_probability, there
 from sparring.domains.table.metrics.fairness import fairness
 from sparring.domains.table.metrics.fairness import parity as parity_of
+from sparring.domains.table.rows import values_of
 from sparring.domains.table.squares import SquareDiscriminator, SquareGenerator, side_of, to_rows, to_square
 from sparring.errors import UserError
 from sparring.recipe import load_recipe
@@ -128,7 +129,7 @@ def test_square_networks_fit_every_width_and_judge_a_row_by_all_of_its_numbers(s
     torch.manual_seed(0)
     rows = SquareGenerator(size, 3, 2, width=4)(torch.randn(5, 3), torch.ones(5, 2))
     assert rows.shape == (5, size)
-    judge = SquareDiscriminator(size, 2, 1, width=4)
+    judge = SquareDiscriminator(size, torch.tensor([0, 0]), 1, width=4)
     given = rows.detach().requires_grad_()
     judge(given, torch.ones(5, 2)).sum().backward()
     assert given.grad is not None and (given.grad.abs().sum(0) > 0).all()

@@ -14,7 +14,8 @@ from torch import Tensor
 from sparring.core.game import Batch
 from sparring.domains.table.columns import NUMBERS, Column
 from sparring.domains.table.constraints import Plan
-from sparring.domains.table.data import Span, decode, encode, spans_of, values_of
+from sparring.domains.table.data import decode, encode
+from sparring.domains.table.rows import Span, spans_of, values_of
 from sparring.errors import UserError, nearest
 
 SPACES = ("cells",)

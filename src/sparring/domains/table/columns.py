@@ -157,6 +157,8 @@ class Column:
         if self.kind == "date":
             return self._dates(value, here)
         if self.dtype.lower().startswith(("int", "uint")):
+            if here.all() and not self.limits:
+                return pd.Series(value.round().astype(np.int64)).astype(self.dtype)
             whole = pd.Series(pd.array(self._exact(value), "Int64" if self.dtype[0] in "iI" else "UInt64"))
             whole[~here] = pd.NA
             return whole.astype(self.dtype)

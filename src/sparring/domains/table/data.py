@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -15,9 +13,10 @@ from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
 from sparring.data.frames import pandas, read_frame
-from sparring.domains.table.columns import WIDTH, Column, fit_column
+from sparring.domains.table.columns import Column, fit_column
 from sparring.domains.table.constraints import Constraints, Plan, fit_plan
 from sparring.domains.table.metadata import read_metadata
+from sparring.domains.table.rows import OneHots, spans_of
 from sparring.errors import UserError, nearest
 from sparring.recipe import Section
 
@@ -51,45 +50,6 @@ class TableOptions(Section):
         "log_frequency",
         description="rows of a batch: by a category drawn by the log of its frequency; modes: or by a mode of numbers; rows: as they come",
     )
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where a column lies in an encoded row: its place (if it has one) at `start`, then a one-hot of `size`."""
-
-    column: Column
-    start: int
-
-    @property
-    def hot(self) -> slice:
-        """The one-hot."""
-        return slice(self.start + self.column.places, self.start + self.column.places + self.column.size)
-
-
-def spans_of(columns: Sequence[Column]) -> list[Span]:
-    """The spans of an encoded row, of those columns that are modelled."""
-    spans, start = [], 0
-    for column in columns:
-        if column.size:
-            spans.append(Span(column, start))
-            start += column.places + column.size
-    return spans
-
-
-def values_of(rows: Tensor, span: Span) -> tuple[Tensor, Tensor]:
-    """Of a column of numbers in encoded rows (N, D): the numbers, float64 (N,), and which are there; others are the lowest."""
-    column = span.column
-    number, modes = rows[:, span.hot].argmax(1), len(column.centres)
-    # In float64 there is nothing to lose: values far from 0, dates say, stand close together.
-    centre, deviation = (
-        torch.tensor([*each, 0.0], dtype=torch.float64, device=rows.device)[number]
-        for each in (column.centres, column.deviations)
-    )
-    value = centre + WIDTH * rows[:, span.start].double() * deviation
-    if column.log:
-        value = column.low + value.clamp(0, math.log1p(column.high - column.low)).expm1()
-    here = number < modes
-    return torch.where(here, value.clamp(column.low, column.high), column.low), here
 
 
 def columns_of(spec: DataSpec) -> list[Column]:
@@ -290,13 +250,13 @@ def decode(
     start: rows before these, from which keys count on. rows: the numbers that these were drawn under (N,), on which rare levels
     depend, and not on how rows are cut into batches; None: those from `start`. only: these columns alone.
     """
-    if not bool(torch.isfinite(data).all()):
+    if not bool(torch.isfinite(data.sum())):  # of numbers between -1 and 1, which come to infinity by no other way
         raise UserError(
             "the samples hold NaN or infinite values: the generator has diverged; use an earlier checkpoint"
         )
-    encoded = data.detach().cpu()
-    where = {span.column.name: span for span in spans_of(columns)}
-    codes = {name: encoded[:, span.hot].numpy().argmax(1) for name, span in where.items()}
+    encoded, spans = data.detach().cpu(), spans_of(columns)
+    where = {span.column.name: span for span in spans}
+    codes = dict(zip(where, OneHots(spans).numbers(encoded).T.contiguous().numpy(), strict=True))
     drawn = np.arange(start, start + len(data)) if rows is None else rows.cpu().numpy()
     luck = np.asarray(drawn, np.uint64)
     for number in codes.values():  # rows that another seed draws have other luck
@@ -309,7 +269,7 @@ def decode(
         span = where.get(column.name)
         place = encoded[:, span.start].double().numpy() if span and column.places else none.astype(float)
         made[column.name] = column.decode(codes.get(column.name, none), place, luck, start)
-    return pandas().DataFrame(made)
+    return pandas().DataFrame(made, copy=False)
 
 
 def encode(frame: DataFrame, columns: Sequence[Column]) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from sparring.core import chance
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
-from sparring.domains.table.data import columns_of, spans_of, values_of
+from sparring.domains.table.data import columns_of
+from sparring.domains.table.rows import spans_of, values_of
 
 QUANTILES = 513  # of a column of numbers that are kept
 ROWS = 50_000  # that are looked at, at most

@@ -12,10 +12,10 @@ from torch.nn.functional import pad
 
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.domains.table.columns import Column
-from sparring.domains.table.data import Span, spans_of
 from sparring.domains.table.games.ctgan import CTGAN, ModelOptions, TableLoss
 from sparring.domains.table.games.foretelling import Foreteller
 from sparring.domains.table.games.information import information, moments_of
+from sparring.domains.table.rows import Span, spans_of
 from sparring.domains.table.squares import SquareDiscriminator, SquareGenerator
 from sparring.options import call, resolve
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import pydantic
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from sparring.core import chance, processes
 from sparring.core.adversarial import AdversarialGame, LossOptions
@@ -16,13 +17,13 @@ from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.core.passes import precise
 from sparring.domains.table.columns import Column
 from sparring.domains.table.conditions import TableLabels
-from sparring.domains.table.data import Span, columns_of, log_frequency, spans_of
+from sparring.domains.table.data import columns_of, log_frequency
 from sparring.domains.table.networks import RowDiscriminator, RowGenerator
+from sparring.domains.table.rows import OneHots, Span, spans_of
 from sparring.errors import UserError
 from sparring.options import call, resolve, validate
 from sparring.recipe import Recipe, Section
 
-CERTAIN = 1e6  # above any logit
 TINY = 1e-20  # below it a uniform number's logarithm would be infinite
 
 
@@ -78,8 +79,6 @@ class CTGAN(AdversarialGame):
     asked_of: Tensor
     frequencies: Tensor
     rehearsed: Tensor
-    part_of: Tensor
-    places: Tensor
     hot: Tensor
 
     @classmethod
@@ -102,12 +101,12 @@ class CTGAN(AdversarialGame):
             raise UserError(
                 "data.sampling=modes: this game is not asked for modes of numbers; say log_frequency, or rows"
             )
-        count = sum(span.column.size for span in asked)
+        asked_of = asked_columns(asked)
         networks = options.networks
         game = cls(
-            call(networks["generator"], options.generator, width, options.latent, count, where="model.generator"),
+            call(networks["generator"], options.generator, width, options.latent, len(asked_of), where="model.generator"),
             call(
-                networks["discriminator"], options.discriminator, width, count, options.pack,
+                networks["discriminator"], options.discriminator, width, asked_of, options.pack,
                 where="model.discriminator",
             ),
             columns=columns,
@@ -145,20 +144,16 @@ class CTGAN(AdversarialGame):
         self.hard = options.hard
         self.pack, self.temperature, self.several = options.pack, options.temperature, options.several
         spans = spans_of(columns)
-        self.sizes = [(span.column.places, span.column.size) for span in spans]
-        self.parts_of_rows = [size for place, modes in self.sizes for size in (place, modes) if size]
+        self.one_hots = OneHots(spans, asked)
         counts = [torch.tensor(span.column.counts, dtype=torch.float32) for span in asked]
         nothing = torch.zeros(0)
         # All are the data's and not the training's: checkpoints do not hold them.
         buffers = {
             # of each category (or mode) that is asked for: its column, how often the data have it, and how often training asks for it
-            "asked_of": torch.repeat_interleave(torch.tensor([len(each) for each in counts], dtype=torch.int64)),
+            "asked_of": asked_columns(asked),
             "frequencies": torch.cat([nothing, *(each / each.sum() for each in counts)]),
             "rehearsed": torch.cat([nothing, *map(log_frequency, counts)]),
-            # of each number of a row: which part it belongs to, a place or the one-hot of a column
-            "part_of": torch.repeat_interleave(torch.tensor(self.parts_of_rows)),
-            # where in a row: the places of numbers, and the categories
-            "places": torch.tensor([span.start for span in spans if span.column.places], dtype=torch.int64),
+            # where in a row: what is asked for
             "hot": torch.cat([nothing.long(), *(torch.arange(span.hot.start, span.hot.stop) for span in asked)]),
         }
         for name, value in buffers.items():
@@ -189,17 +184,8 @@ class CTGAN(AdversarialGame):
         rows = count * self.pack
         asked = None if label is None else label.unflatten(1, (self.pack, -1)).flatten(0, 1)
         made = self.generator(self.noise(rows, rng), asked)
-        noisy = (made + self._gumbel(rows, rng)) / self.temperature
-        # A place is a part of its own, whose softmax of one number is then put right.
-        parts = [part.softmax(1) for part in noisy.split(self.parts_of_rows, 1)]
-        soft = torch.cat(parts, 1)
-        if self.hard:
-            with torch.no_grad():
-                largest = torch.stack([part.amax(1) for part in parts], 1)[:, self.part_of]
-                change = (soft == largest).to(soft.dtype) - soft
-            soft = soft + change
-        soft = soft.index_copy(1, self.places, made[:, self.places].tanh().to(soft.dtype))
-        return self._packed(self._obeying(soft, asked))
+        noise = gumbel(chance.uniform(rows, len(self.one_hots.order), device=self.device, rng=rng))
+        return self._packed(self.one_hots.soft(made, noise, asked, self.temperature, self.hard))
 
     def draw(self, batch: Batch) -> Tensor:
         """Packs of rows for those of `batch`; they stay in its memo, for what looks at rows."""
@@ -231,31 +217,20 @@ class CTGAN(AdversarialGame):
         rng: torch.Generator | None = None,
         truncation: float = 1.0,
     ) -> Batch:
-        """Latents as `code`; beside them `label`, and `gumbel`, the noise that chooses among categories."""
+        """Latents as `code`; beside them `label`, and `chance`, the uniform number that chooses the category of each column."""
         codes = super().draw_codes(count, condition=condition, rng=rng, truncation=truncation)
-        codes["gumbel"] = self._gumbel(count, rng)
+        codes["chance"] = self._chance(count, rng)
         return codes
 
     def render(self, codes: Batch) -> Batch:
         """Encoded rows as `data` (N, D): places between −1 and 1, and of each column one category."""
         asked = codes.get("label")
         made = self.generator(codes["code"], asked).float()
-        # The largest of logits with Gumbel noise is drawn as their softmax says; what is asked for, is the largest for certain.
-        noisy = made + codes["gumbel"]
-        if asked is not None:
-            noisy.index_add_(1, self.hot, asked.to(noisy.dtype), alpha=CERTAIN)
-        data = torch.zeros_like(made)
-        data[:, self.places] = made[:, self.places].tanh()
-        start, chosen = 0, []
-        for place, size in self.sizes:
-            start += place
-            chosen.append(start + noisy[:, start : start + size].argmax(1))
-            start += size
-        return Batch(data=data.scatter_(1, torch.stack(chosen, 1), 1.0))
+        return Batch(data=self.one_hots.drawn(made, codes["chance"], asked))
 
     def rehearse(self, count: int, *, rng: torch.Generator | None = None) -> None:
         """Samples for categories as often as training asks for them, which is what batch norm's statistics are of."""
-        codes = Batch(code=self.noise(count, rng), gumbel=self._gumbel(count, rng))
+        codes = Batch(code=self.noise(count, rng), chance=self._chance(count, rng))
         if self.conditional:
             codes["label"] = self._drawn(self.rehearsed, count, rng, None)
         self.render(codes)
@@ -276,7 +251,7 @@ class CTGAN(AdversarialGame):
 
     def _asked(self, data: Tensor, asked: Tensor | None) -> Tensor:
         """What is asked for of each row (N, K): the category that it was chosen by, and now and then those of more columns."""
-        own = data[:, self.hot]  # the categories that it has
+        own = data.index_select(1, self.hot)  # the categories that it has
         columns = int(self.asked_of[-1]) + 1
         device = data.device
         if asked is None:
@@ -288,28 +263,41 @@ class CTGAN(AdversarialGame):
         several = chance.uniform(len(data), 1, device=device) < self.several
         wanted = several & (chance.uniform(len(data), columns, device=device) < share)
         wanted.scatter_(1, chosen[:, None], True)
-        return own * wanted[:, self.asked_of]
+        return own * wanted.index_select(1, self.asked_of)
 
-    def _obeying(self, rows: Tensor, asked: Tensor | None) -> Tensor:
-        """Rows whose columns have the categories that are asked for."""
-        if asked is None:
-            return rows
-        columns = int(self.asked_of[-1]) + 1
-        of_column = rows.new_zeros(len(rows), columns).index_add_(1, self.asked_of, asked.to(rows.dtype))
-        said = of_column[:, self.asked_of]
-        return rows.index_copy(1, self.hot, torch.where(said > 0, asked.to(rows.dtype), rows[:, self.hot]))
-
-    def _gumbel(self, count: int, rng: torch.Generator | None) -> Tensor:
-        """Gumbel noise (count, D)."""
-        size = sum(place + size for place, size in self.sizes)
-        uniform = chance.uniform(count, size, device=self.device, rng=rng)
-        return -(-(uniform.clamp(min=TINY)).log()).clamp(min=TINY).log()
+    def _chance(self, count: int, rng: torch.Generator | None) -> Tensor:
+        """Uniform numbers (count, columns)."""
+        return chance.uniform(count, len(self.one_hots.starts), device=self.device, rng=rng)
 
     def _packed(self, rows: Tensor) -> Tensor:
         return rows.reshape(len(rows) // self.pack, -1)
 
 
+def gumbel(uniform: Tensor) -> Tensor:
+    """Gumbel noise of uniform numbers, −log(−log u)."""
+    return uniform.clamp_(min=TINY).log_().neg_().clamp_(min=TINY).log_().neg_()
+
+
+def asked_columns(asked: Sequence[Span]) -> Tensor:
+    """Of each category (or mode) that can be asked for, the number of its column among those that can, int64 (K,)."""
+    return torch.repeat_interleave(torch.tensor([span.column.size for span in asked], dtype=torch.int64))
+
+
 def moments(rows: Tensor) -> Tensor:
     """E[x xᵀ] of encoded rows (N, D): of two categories how often they meet, of one and itself how often it is there."""
-    rows = precise(rows)
-    return rows.T @ rows / len(rows)
+    found: Tensor = _Moments.apply(precise(rows))
+    return found
+
+
+class _Moments(Function):
+    """XᵀX / N, whose gradient by X is X(G + Gᵀ) / N: one product, where that of a product of two would be two."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return rows.T @ rows / len(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        return rows @ ((gradient + gradient.T) / len(rows))

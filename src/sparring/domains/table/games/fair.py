@@ -13,8 +13,9 @@ from sparring.core import processes
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.core.passes import precise
 from sparring.domains.table.conditions import said
-from sparring.domains.table.data import Span, columns_of, spans_of
+from sparring.domains.table.data import columns_of
 from sparring.domains.table.games.ctgan import CTGAN, ModelOptions, TableLoss
+from sparring.domains.table.rows import Span, spans_of
 from sparring.errors import UserError, nearest
 from sparring.nn.layers import require_positive
 from sparring.nn.mlp import MLP

@@ -9,7 +9,7 @@ from torch.nn.functional import smooth_l1_loss
 from sparring.core import processes
 from sparring.domains.table.cells import standards
 from sparring.domains.table.columns import WIDTH
-from sparring.domains.table.data import Span
+from sparring.domains.table.rows import Span
 from sparring.nn.mlp import MLP
 
 

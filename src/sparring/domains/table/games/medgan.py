@@ -16,8 +16,9 @@ from sparring.core.adversarial import AdversarialGame, LossOptions
 from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.domains.table.columns import Column
-from sparring.domains.table.data import columns_of, spans_of, values_of
+from sparring.domains.table.data import columns_of
 from sparring.domains.table.metrics.dimensions import one_of
+from sparring.domains.table.rows import spans_of, values_of
 from sparring.errors import UserError
 from sparring.nn.layers import require_positive
 from sparring.options import validate

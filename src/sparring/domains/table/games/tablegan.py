@@ -13,8 +13,9 @@ from sparring.core.adversarial import AdversarialGame, LossOptions
 from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.domains.table.columns import Column
-from sparring.domains.table.data import Span, columns_of, spans_of, values_of
+from sparring.domains.table.data import columns_of
 from sparring.domains.table.games.information import Running, information, moments_of
+from sparring.domains.table.rows import Span, spans_of, values_of
 from sparring.domains.table.squares import SquareDiscriminator, SquareGenerator
 from sparring.options import call, resolve, validate
 from sparring.recipe import Recipe, Section
