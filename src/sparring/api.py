@@ -33,7 +33,7 @@ from sparring.measuring.evaluation import EvaluateResult, evaluate
 from sparring.options import resolve_named
 from sparring.recipe import Machine, Recipe, differences, load_recipe
 from sparring.run import Run
-from sparring.stage import TrainResult, play, speaker, start
+from sparring.stage import TrainResult, play, speaker, start, without_data
 from sparring.trained import Label, Trained, find_checkpoint, load, trusted
 from sparring.training.checkpoint import newest_good
 from sparring.training.engine import Engine
@@ -66,7 +66,7 @@ def train(
     dry_run: resolve everything, play a few steps, report parameters, memory and time, write nothing.
     Raises UserError for what the user can mend, Interrupted after a signal (the state was saved).
     """
-    chosen = _chosen_recipe(recipe, data, steps, seed, set, precision)
+    chosen = _privately(_chosen_recipe(recipe, data, steps, seed, set, precision), quiet)
     return start(
         chosen,
         None,
@@ -99,7 +99,7 @@ def finetune(
     """
     old = Run.open(run)
     recipe = trusted(old.read_recipe(), trust).override(list(set), data={"source": data})
-    chosen = _chosen_recipe(recipe, None, steps, seed, (), precision)
+    chosen = _privately(_chosen_recipe(recipe, None, steps, seed, (), precision), quiet)
     return start(
         chosen,
         find_checkpoint(old, checkpoint),
@@ -270,6 +270,14 @@ def _chosen_recipe(
     if chosen.train.steps is None and chosen.train.epochs is None and chosen.train.minutes is None:
         raise UserError("the recipe has no end: give train.steps, train.epochs or train.minutes")
     return resolve(chosen)
+
+
+def _privately(recipe: Recipe, quiet: bool) -> Recipe:
+    """A private recipe without what it must not have, which is said."""
+    other, off = without_data(recipe)
+    if off:
+        speaker(quiet)(f"private: switched off, for it looks at the data past the discriminator: {'; '.join(off)}")
+    return other
 
 
 def _format_of(out: str | Path | None, formats: Sequence[str]) -> str:

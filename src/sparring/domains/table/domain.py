@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
 from sparring.data.dataset import Dataset
@@ -20,10 +21,12 @@ from sparring.domains.table.data import TableData, TableOptions, columns_of, dec
 from sparring.domains.table.games import GAMES
 from sparring.domains.table.metrics import measures_for
 from sparring.domains.table.metrics.marginals import associations, coded
+from sparring.domains.table.private import with_noise
 from sparring.domains.table.show import marginals, matrices
 from sparring.errors import UserError, missing_extra
 from sparring.files import whole_file
 from sparring.options import validate
+from sparring.recipe import Recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,6 +46,10 @@ class TableDomain(Domain):
     drawn = 8192
     cpu_batch = 8192
 
+    private_outside = (
+        "of a column its kind, its categories, the least and the largest value, decimals, and where its modes lie"
+    )
+
     columns: Sequence[Column] = ()
 
     def knowing(self, spec: DataSpec) -> Self:
@@ -59,6 +66,21 @@ class TableDomain(Domain):
     def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> TableData:
         """Read the table into memory."""
         return open_table(_options(options), progress=progress)
+
+    def without_data(self, recipe: Recipe) -> list[str]:
+        """Rows are drawn each by chance, and not by their categories."""
+        return ["data.sampling=rows"]
+
+    def describe_privately(self, data: Dataset, noise: float, draw: Callable[[int], Tensor]) -> list[float]:
+        """Put noise on how often the data have what: see `domains.table.private`."""
+        assert isinstance(data, TableData)
+        data.describe(with_noise(data.columns, noise, draw))
+        return [noise]
+
+    def adopt(self, data: Dataset, spec: DataSpec) -> None:
+        """Describe the columns as `spec` does."""
+        assert isinstance(data, TableData)
+        data.describe(columns_of(spec))
 
     def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
         """The distribution of each column, over that of the data."""
