@@ -168,7 +168,7 @@ class Private(Section):
     counts: float | None = pydantic.Field(
         None,
         gt=0,
-        description="deviation of the noise on counts that describe the data, in units of what a sample changes; none: what a "
+        description="deviation of the noise on counts that describe the data, in units of what a sample changes; none: about what a "
         "tenth of `epsilon` buys, 20 without one",
     )
     accountant: Literal["rdp", "prv"] = pydantic.Field(

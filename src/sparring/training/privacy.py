@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -140,7 +141,7 @@ class Privacy:
         )  # fmt: skip
 
 
-def guarantee(facts: dict[str, Any]) -> str:
+def guarantee(facts: Mapping[str, Any]) -> str:
     """In a line, what a run's `privacy` says."""
     return (
         f"private: ε = {facts['epsilon']:.3g} at δ = {facts['delta']:g} after {facts['turns']:,} noisy turns "
@@ -180,7 +181,8 @@ def noise_of_counts(options: Private) -> float:
         return options.counts
     if options.epsilon is None:
         return COUNTS
-    return find_noise(SHARE * options.epsilon, options.delta, 1.0, 1, accountant=options.accountant)
+    # Dwork & Roth 2014, theorem A.1. What it spends, the accountant says.
+    return math.sqrt(2 * math.log(1.25 / options.delta)) / (SHARE * options.epsilon)
 
 
 def drawing(recipe: Recipe) -> Callable[[int], torch.Tensor]:
