@@ -11,7 +11,7 @@ Opacus finds gradients of samples by hooks on layers, which do not see a gradien
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -45,7 +45,7 @@ class RowLoss:
     loss: Callable[[Callable[..., Tensor], Rows, Rows], Tensor]
 
 
-def clipped_sum(row_loss: RowLoss, own: Rows, fakes: Rows, parameters: Named, clip: float) -> Named:
+def clipped_sum(row_loss: RowLoss, own: Rows, fakes: Rows, parameters: Mapping[str, Tensor], clip: float) -> Named:
     """Σ over samples of their gradients, each no longer than `clip`: by name, as `parameters`. (Abadi et al. 2016, algorithm 1.)
 
     own, fakes: a row a sample, each (N, …). parameters: those of `row_loss.judge` that move, by name.

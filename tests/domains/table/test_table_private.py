@@ -82,7 +82,9 @@ def test_rows_are_the_same_under_another_description(data: TableData) -> None:
     domain = open_domain("table")
     before = domain.knowing(data.spec).frame_of(data.batch(torch.arange(300)))  # type: ignore[attr-defined]
     data.describe(
-        with_noise(data.columns, 200.0, lambda count: torch.arange(count).float())  # the rarest become the most frequent
+        with_noise(
+            data.columns, 200.0, lambda count: torch.arange(count).float()
+        )  # the rarest become the most frequent
     )
     after = domain.knowing(data.spec).frame_of(data.batch(torch.arange(300)))  # type: ignore[attr-defined]
     assert columns_of(data.spec)[0].levels != ["p", "q", "r"], "nothing was put in another order"
