@@ -47,7 +47,7 @@ from sparring.domains.translation.data import TranslationOptions
 from sparring.metrics.meter import measure_of
 from sparring.nn.augmentation import AUGMENTATIONS
 from sparring.nn.mlp import VectorDiscriminator
-from sparring.recipe import Evaluate, Machine, Player, Recipe, Section, Train, load_recipe, named_recipes
+from sparring.recipe import Evaluate, Machine, Player, Private, Recipe, Section, Train, load_recipe, named_recipes
 from sparring.run import Run
 from sparring.training import checkpoint
 from sparring.training.optimizers import OPTIMIZERS, build_optimizer
@@ -294,6 +294,7 @@ KEYS = {
     "train": keys_of(Train, "train") | keys_of(Player, "train.players.NAME"),
     "evaluate": keys_of(Evaluate, "evaluate"),
     "machine": keys_of(Machine, "machine"),
+    "private": keys_of(Private, "private"),
     "data": keys_of(ImageOptions, "data"),
     "model": set().union(*(
         keys_of(model, "model") for model in (EnergyOptions, EquilibriumOptions, SelfSupervisedOptions, ModelOptions, AuxiliaryClassifierOptions, ContrastiveOptions, InformationOptions, GrowingOptions, StyledOptions, AliasFreeOptions, AutoencoderOptions)

@@ -33,7 +33,7 @@ from sparring.measuring.evaluation import EvaluateResult, evaluate
 from sparring.options import resolve_named
 from sparring.recipe import Machine, Recipe, differences, load_recipe
 from sparring.run import Run
-from sparring.stage import TrainResult, play, speaker, start
+from sparring.stage import TrainResult, play, speaker, start, without_data
 from sparring.trained import Label, Trained, find_checkpoint, load, trusted
 from sparring.training.checkpoint import newest_good
 from sparring.training.engine import Engine
@@ -72,7 +72,7 @@ def train(
     dry_run: resolve everything, play a few steps, report parameters, memory and time, write nothing.
     Raises UserError for what the user can mend, Interrupted after a signal (the state was saved).
     """
-    chosen = _chosen_recipe(recipe, data, steps, seed, set, precision)
+    chosen = _privately(_chosen_recipe(recipe, data, steps, seed, set, precision), quiet)
     return start(
         chosen,
         None,
@@ -106,7 +106,7 @@ def finetune(
     old = Run.open(run)
     recipe = trusted(old.read_recipe(), trust)
     recipe = recipe.override(list(set), data={"source": _source(data, recipe.domain)})
-    chosen = _chosen_recipe(recipe, None, steps, seed, (), precision)
+    chosen = _privately(_chosen_recipe(recipe, None, steps, seed, (), precision), quiet)
     return start(
         chosen,
         find_checkpoint(old, checkpoint),
@@ -286,6 +286,14 @@ def _chosen_recipe(
 def _source(data: Data, domain: str) -> str:
     """What a recipe calls data: a name as it is, and what is in memory by where it is kept."""
     return str(data) if isinstance(data, str | Path) else open_domain(domain).keep(data)
+
+
+def _privately(recipe: Recipe, quiet: bool) -> Recipe:
+    """A private recipe without what it must not have, which is said."""
+    other, off = without_data(recipe)
+    if off:
+        speaker(quiet)(f"private: switched off, for it looks at the data past the discriminator: {'; '.join(off)}")
+    return other
 
 
 def _format_of(out: str | Path | None, formats: Sequence[str]) -> str:

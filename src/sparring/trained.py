@@ -335,6 +335,13 @@ def load(run: str | Path, *, checkpoint: str | int = "best", device: str = "auto
     return Trained(game.eval(), domain, recipe, spec, chosen.step)
 
 
+def guarantee_of(run: str | Path, checkpoint: str | int = "best") -> dict[str, Any] | None:
+    """What is guaranteed of a privately trained checkpoint's samples (`training.privacy.Privacy.plain`); None of others."""
+    with readable():
+        facts: dict[str, Any] | None = find_checkpoint(Run.open(run), checkpoint).state().get("privacy")
+    return facts
+
+
 def find_checkpoint(run: Run, which: str | int) -> Checkpoint:
     """A run's checkpoint: `best`, `last`, or a step. Raises UserError."""
     there = list_checkpoints(run.checkpoints)

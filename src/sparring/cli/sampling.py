@@ -18,7 +18,7 @@ from sparring.cli.words import (
     Trust,
 )
 from sparring.errors import UserError
-from sparring.terminal import print_json, show_export, tell
+from sparring.terminal import print_json, show_export, show_guarantee, tell
 
 STEERING, SHEETS = "Steering", "Sheets and films, in place of samples"
 
@@ -113,6 +113,7 @@ def generate(
 ) -> None:
     """Draw samples from a trained generator; steer them, lay them on sheets, film them."""
     from sparring import api
+    from sparring.trained import guarantee_of
 
     opened: dict[str, Any] = {
         "seed": seed, "truncation": truncation, "checkpoint": checkpoint, "device": device.value, "trust": trust,
@@ -168,6 +169,8 @@ def generate(
         tell(
             f"{'samples of the codes' if codes else f'{count or 64} samples'}: {paths[0] if len(paths) == 1 else paths[0].parent}"
         )
+    if not json:
+        show_guarantee(guarantee_of(run, checkpoint))
 
 
 def export(

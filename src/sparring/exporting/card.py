@@ -9,6 +9,7 @@ from typing import Any
 from sparring.recipe import Recipe
 from sparring.run import Run
 from sparring.training.checkpoint import Damaged, list_checkpoints
+from sparring.training.privacy import guarantee
 
 DRAWN = 16  # samples that the snippet draws
 LISTED = 20  # names of classes that a table has room for
@@ -32,6 +33,7 @@ def model_card(
             ("parameters", f"{description['parameters']:,}"),
             ("checkpoint", f"step {description['step']:,}" + _planned(train.steps)),
             ("seed", train.seed),
+            *([("privacy", guarantee(description["privacy"]))] if description.get("privacy") else []),
             *([("ONNX opset", facts["opset"])] if "opset" in facts else []),
             *([("quantized", quantize)] if quantize != "none" else []),
         ]),

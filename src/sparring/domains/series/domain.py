@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,8 @@ class SeriesDomain(Domain):
     formats = ("csv", "npz", "npy", "sheet")
     sample = "windows (T, F), each feature between 0 and 1 as the data's least and largest values are"
 
+    private_outside = "names of features, and the least and the largest value of each"
+
     scaling: Mapping[str, Any] | None = None
 
     def knowing(self, spec: DataSpec) -> Self:
@@ -57,6 +60,11 @@ class SeriesDomain(Domain):
     def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> SeriesData:
         """Read the windows into memory."""
         return open_series(_options(options))
+
+    def describe_privately(self, data: Dataset, noise: float, draw: Callable[[int], Tensor]) -> list[float]:
+        """Without the windows that samples are shown beside."""
+        data.spec = replace(data.spec, extra={**data.spec.extra, "shown": []})
+        return []
 
     def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
         """Paths of each feature, beside `real` ones where the samples bring them along."""

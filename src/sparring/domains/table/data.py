@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -206,6 +207,16 @@ class TableData:
         self._weights = torch.cat([log_frequency(each) for each in counts]) / len(counts)
         self._rows = torch.cat([self._codes[:, n].argsort(stable=True) for n in categories])
         self._first = self._counts.cumsum(0) - self._counts
+
+    def describe(self, columns: list[Column]) -> None:
+        """Take other descriptions of the same columns, whose categories may stand in another order."""
+        for number, (old, new) in enumerate(zip(spans_of(self.columns), spans_of(columns), strict=True)):
+            if old.column.kind == "category":
+                place = {level: index for index, level in enumerate(new.column.levels)}
+                order = torch.tensor([place[level] for level in old.column.levels], dtype=self._codes.dtype)
+                self._codes[:, number] = order[self._codes[:, number].long()]
+        self.columns = columns
+        self.spec = replace(self.spec, extra={**self.spec.extra, "columns": [each.plain() for each in columns]})
 
     def __len__(self) -> int:
         return len(self._codes)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.database import is_database
@@ -24,11 +25,13 @@ from sparring.domains.table.data import TableData, TableOptions, columns_of, dec
 from sparring.domains.table.games import GAMES
 from sparring.domains.table.metrics import measures_for
 from sparring.domains.table.metrics.marginals import associations, coded
+from sparring.domains.table.private import with_noise
 from sparring.domains.table.show import cloud, marginals, matrices
 from sparring.domains.table.where import Where
 from sparring.errors import UserError, missing_extra
 from sparring.files import whole_file
 from sparring.options import validate
+from sparring.recipe import Recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -47,6 +50,10 @@ class TableDomain(Domain):
     # A row takes microseconds; what a thousand of them take lies within a core's own memory.
     drawn = 8192
     cpu_batch = 1024
+
+    private_outside = (
+        "of a column its kind, its categories, the least and the largest value, decimals, and where its modes lie"
+    )
 
     columns: Sequence[Column] = ()
     """As games have them."""
@@ -86,6 +93,25 @@ class TableDomain(Domain):
     def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> TableData:
         """Read the table into memory."""
         return open_table(_options(options), progress=progress)
+
+    def without_data(self, recipe: Recipe) -> list[str]:
+        """Rows are drawn each by chance, and not by their categories."""
+        return ["data.sampling=rows"]
+
+    def describe_privately(self, data: Dataset, noise: float, draw: Callable[[int], Tensor]) -> list[float]:
+        """Put noise on how often the data have what: see `domains.table.private`."""
+        assert isinstance(data, TableData)
+        if "plan" in data.spec.extra:
+            raise UserError(
+                "data.constraints: how often they bind is told of the data without noise, so a private run has none: leave them out"
+            )
+        data.describe(with_noise(data.columns, noise, draw))
+        return [noise]
+
+    def adopt(self, data: Dataset, spec: DataSpec) -> None:
+        """Describe the columns as `spec` does."""
+        assert isinstance(data, TableData)
+        data.describe(columns_of(spec))
 
     def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
         """The distribution of each column, over that of the data."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from sparring.core import chance
-from sparring.core.game import Batch, DataSpec, Losses, Turn
+from sparring.core.game import Batch, DataSpec, Losses, Turn, Unseen
 from sparring.core.losses import logistic_discriminator, non_saturating_generator
+from sparring.core.private import RowLoss, Rows
 from sparring.domains.series.games.series_game import SeriesGame
 from sparring.domains.series.networks import Recurrent
 
@@ -23,6 +26,8 @@ class RCGAN(SeriesGame):
         self.generator = Recurrent(latent, self.size, width, 1, "lstm")
         self.discriminator = Recurrent(self.size, 1, width, 1, "lstm")
 
+    private_players = ("discriminator",)
+
     def players(self) -> dict[str, nn.Module]:
         return {"discriminator": self.discriminator, "generator": self.generator}
 
@@ -34,6 +39,16 @@ class RCGAN(SeriesGame):
         with torch.no_grad():
             fake = self.decode(self.noise(batch.count))
         return Losses({"adversarial": logistic_discriminator(self._judge(batch["data"]), self._judge(fake))})
+
+    def row_loss(self, turn: Turn, unseen: Unseen, step: int) -> RowLoss:
+        """A window's share of the cross entropy, and a fake one's (their section 5)."""
+        with torch.no_grad():
+            fake = self.decode(self.noise(unseen.count))
+
+        def loss(judge: Callable[..., Tensor], own: Rows, fakes: Rows) -> Tensor:
+            return logistic_discriminator(judge(*own), judge(*fakes))
+
+        return RowLoss(self.discriminator, (2 * fake - 1,), lambda batch: (2 * batch["data"] - 1,), loss)
 
     def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
         """N(0, 1), anew at each step."""

@@ -13,8 +13,9 @@ from torch.autograd import Function
 from sparring.core import chance, processes
 from sparring.core.adversarial import AdversarialGame, LossOptions
 from sparring.core.exportable import Exportable
-from sparring.core.game import Batch, DataSpec, Losses, Turn
+from sparring.core.game import Batch, DataSpec, Losses, Turn, Unseen
 from sparring.core.passes import precise
+from sparring.core.private import Rows
 from sparring.domains.table.columns import Column
 from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.data import columns_of, log_frequency
@@ -76,6 +77,7 @@ class CTGAN(AdversarialGame):
     loss_options: ClassVar[type[TableLoss]] = TableLoss
 
     options: TableLoss
+    private_labels = True  # `TableDomain.describe_privately` has noise put on them
     asked_of: Tensor
     frequencies: Tensor
     rehearsed: Tensor
@@ -159,6 +161,23 @@ class CTGAN(AdversarialGame):
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
+    @classmethod
+    def without_data(cls, recipe: Recipe) -> list[str]:
+        """The generator sees no rows, so it has nothing to match moments with, nor what several columns of a row ask for."""
+        return ["loss.moments=0", "model.several=0"]
+
+    def require_private(self) -> None:
+        """Raise UserError where rows are judged several at once."""
+        super().require_private()
+        if self.pack > 1:
+            raise UserError(f"private.epsilon: model.pack={self.pack} judges rows together: set model.pack=1")
+
+    def own_rows(self, batch: Batch, step: int) -> Rows:
+        """A row, and the category that is asked for of it: its own, of a column that is drawn."""
+        data = batch["data"]
+        own = (self.disturb(data, step),)
+        return (*own, self._asked(data, None)) if self.conditional else own
+
     @property
     def conditions(self) -> tuple[str, ...]:
         """`column=category`, of all columns."""
@@ -166,6 +185,8 @@ class CTGAN(AdversarialGame):
 
     def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
         """A side of the game, on rows in packs."""
+        if isinstance(batch, Unseen):
+            return super().loss(turn, batch, step)
         data = batch["data"]
         # What does not fill a pack, at the end of an epoch, is left out.
         count = len(data) - len(data) % self.pack
