@@ -62,6 +62,11 @@ class TableLoss(LossOptions):
         ge=0,
         description="weight of the squared distance of second moments, which say how often two categories meet",
     )
+    marginals: float = pydantic.Field(
+        0.0,
+        ge=0,
+        description="weight of the squared distance from how often the data have each category and mode, which needs data.sampling=rows",
+    )
 
 
 class CTGAN(AdversarialGame):
@@ -81,6 +86,7 @@ class CTGAN(AdversarialGame):
     asked_of: Tensor
     frequencies: Tensor
     rehearsed: Tensor
+    shares: Tensor
     hot: Tensor
 
     @classmethod
@@ -95,6 +101,11 @@ class CTGAN(AdversarialGame):
         if isinstance(size, int) and size % options.pack:
             raise UserError(
                 f"train.batch_size={size}: rows are judged {options.pack} at a time, so choose a multiple of it"
+            )
+        loss = cls.loss_options(**validate(cls.loss_options, recipe.loss, where="loss"))
+        if loss.marginals and recipe.data.get("sampling") != "rows":
+            raise UserError(
+                "loss.marginals: rows that are drawn by their categories have the rare ones too often: set data.sampling=rows"
             )
         columns = columns_of(spec)
         (width,) = spec.shape
@@ -113,7 +124,7 @@ class CTGAN(AdversarialGame):
             ),
             columns=columns,
             options=options,
-            loss=cls.loss_options(**validate(cls.loss_options, recipe.loss, where="loss")),
+            loss=loss,
             turns=recipe.train.turns,
             steps=recipe.train.steps,
         )  # fmt: skip
@@ -155,6 +166,16 @@ class CTGAN(AdversarialGame):
             "asked_of": asked_columns(asked),
             "frequencies": torch.cat([nothing, *(each / each.sum() for each in counts)]),
             "rehearsed": torch.cat([nothing, *map(log_frequency, counts)]),
+            # how often the data have each category and mode, in a row's order; of places nothing is said
+            "shares": torch.cat(
+                [
+                    torch.tensor(
+                        [0.0] * span.column.places
+                        + [each / max(1, sum(span.column.counts)) for each in span.column.counts]
+                    )
+                    for span in spans
+                ]
+            ),
             # where in a row: what is asked for
             "hot": torch.cat([nothing.long(), *(torch.arange(span.hot.start, span.hot.stop) for span in asked)]),
         }
@@ -215,12 +236,16 @@ class CTGAN(AdversarialGame):
         return packs
 
     def add_generator_terms(self, losses: Losses, batch: Batch, fake: Tensor | None) -> None:
-        """How far the rows' second moments are from the data's, over the whole batch."""
-        weight = self.options.moments
-        rows = batch.memo.pop("rows")
-        if weight:
-            made, real = (packs.unflatten(1, (self.pack, -1)).flatten(0, 1) for packs in (rows, batch["data"]))
-            losses["moments"] = weight * self.moment_gap(made, real, batch).square().sum()
+        """How far the rows' second moments are from the data's, and the first from what is known of them, over the whole batch."""
+        options = self.options
+        made = batch.memo.pop("rows").unflatten(1, (self.pack, -1)).flatten(0, 1)
+        if options.moments:
+            real = batch["data"].unflatten(1, (self.pack, -1)).flatten(0, 1)
+            losses["moments"] = options.moments * self.moment_gap(made, real, batch).square().sum()
+        if options.marginals:
+            order = self.one_hots.order
+            gap = (processes.mean(precise(made).mean(0)) - self.shares).index_select(0, order)
+            losses["marginals"] = options.marginals * gap.square().sum()
 
     def moment_gap(self, made: Tensor, real: Tensor, batch: Batch) -> Tensor:
         """How far apart second moments of rows (N, D) of both sides are, over the whole batch, (D, D)."""
