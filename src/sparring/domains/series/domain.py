@@ -23,6 +23,7 @@ from sparring.domains.series.data import SeriesData, SeriesOptions, from_unit, o
 from sparring.domains.series.features import SPACES, open_features
 from sparring.domains.series.games import GAMES
 from sparring.domains.series.metrics import MEASURES
+from sparring.domains.series.returns import prices_of, returns_of
 from sparring.domains.series.show import cloud, memories, paths, require_finite
 from sparring.domains.series.sources import KEY_COLUMN, STEP_COLUMN, Array
 from sparring.errors import UserError
@@ -122,10 +123,17 @@ class SeriesDomain(Domain):
         raise UserError("series need no preparation: windows are cut, and holes left out, when a training reads them")
 
     def in_units(self, data: Tensor) -> Array:
-        """Windows (N, T, F) as games draw them, in the data's own units. Raises UserError for what is not finite."""
+        """Windows (N, T, F) as games draw them, in the data's own units; where these are prices, (N, T + 1, F), from a start on.
+
+        Raises UserError for what is not finite.
+        """
         values = data.double().cpu().numpy()
         require_finite(values)
-        return values if self.scaling is None else from_unit(values, self.scaling)
+        if self.scaling is None:
+            return values
+        told = from_unit(values, self.scaling)
+        codes = returns_of(self.scaling)
+        return prices_of(told, codes) if codes else told
 
     def names(self, count: int) -> list[str]:
         """What the features are called."""
