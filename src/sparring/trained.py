@@ -44,6 +44,7 @@ class Trained:
         label: Label = None,
         truncation: float = 1.0,
         truncation_layers: int | None = None,
+        length: int | None = None,
         batch_size: int | None = None,
         precision: str = "32",
     ) -> Iterator[Batch]:
@@ -51,7 +52,8 @@ class Trained:
 
         label: a class name or number for all of them, or the shares of a mixture, {name: share}. truncation: 1 draws as in
         training, less gives up variety for typical samples; truncation_layers: in so many of the first layers alone, for
-        style-based generators. batch_size: samples of a batch and, at most, of a forward pass; from 1 to `domain.drawn`, the
+        style-based generators. length: steps of each, for games that draw sequences of any length; it stays so until another
+        is asked for. batch_size: samples of a batch and, at most, of a forward pass; from 1 to `domain.drawn`, the
         default, across whose multiples batches do not run. precision: of forward passes, 32, bf16 or 16.
         Raises UserError for an unknown label, for one where the game has none, for a truncation that the generator does
         not have, or for a batch size or precision that cannot be.
@@ -61,6 +63,8 @@ class Trained:
             raise UserError(
                 f"recipe {self.recipe.name!r} makes its samples from others: `sparring translate` does that for files"
             )
+        if length is not None:
+            self.game.stretch(length)
         if truncation == 1 and not self.game.has_codes:
             return self._in_units(self._draw(count, seed, self.condition(label), passes))
         codes = self._draw_codes(count, seed, label, truncation, truncation_layers)

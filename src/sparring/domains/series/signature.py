@@ -82,7 +82,12 @@ def lead_lag(path: Tensor) -> Tensor:
     return torch.cat([twice[:, 1:], twice[:, :-1]], dim=2)
 
 
-AUGMENTATIONS = {"basepoint": with_basepoint, "lead_lag": lead_lag, "time": with_time, "sum": lambda path: path.cumsum(1)}
+AUGMENTATIONS = {
+    "basepoint": with_basepoint,
+    "lead_lag": lead_lag,
+    "time": with_time,
+    "sum": lambda path: path.cumsum(1),
+}
 """What can be done to a path before its signature is taken, by the names that recipes use; `sum` makes prices of returns."""
 
 

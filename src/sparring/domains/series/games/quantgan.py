@@ -27,7 +27,8 @@ class ModelOptions(Section):
     width: int = pydantic.Field(32, ge=1, description="channels of all networks")
     levels: int = pydantic.Field(6, ge=1, description="dilations 1, 2, 4, …: 6 see 127 steps, fewer fewer")
     form: Form = pydantic.Field(
-        "volatility", description="σ·ε + μ, with σ and μ of the noise before a step and ε of its own; or one network of all"
+        "volatility",
+        description="σ·ε + μ, with σ and μ of the noise before a step and ε of its own; or one network of all",
     )
 
 
