@@ -96,11 +96,11 @@ class SeriesDomain(Domain):
             for title, turn in (("returns", torch.clone), ("their size", torch.abs), ("their squares", torch.square))
         }
         curves["leverage"] = (leverage(left, lags)[:, first].numpy(), leverage(right, lags)[:, first].numpy())
-        flat = [side.flatten(0, 1)[:, places].numpy() for side in (left, right)]
+        of_data, of_samples = (side.flatten(0, 1)[:, list(places)].numpy() for side in (left, right))
         return {
             "fan": fan({"data, from one start": prices[0], "samples": prices[1]}, names[0]),
             "memory": memory(curves),
-            "quantiles": quantiles(*flat, names),
+            "quantiles": quantiles(of_data, of_samples, names),
         }
 
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:

@@ -10,9 +10,9 @@ import pydantic
 import torch
 from torch import Tensor
 
-from sparring.core import chance
+from sparring.core import chance, processes
 from sparring.core.adversarial import AdversarialGame, LossOptions
-from sparring.core.game import Batch, DataSpec
+from sparring.core.game import Batch, DataSpec, Losses
 from sparring.domains.series.networks.paths import Form, Scaled, Unscaled, path_network, standardise
 from sparring.domains.series.networks.tcn import TemporalConvolution, receptive_field
 from sparring.errors import UserError
@@ -32,29 +32,46 @@ class ModelOptions(Section):
     )
 
 
+class QuantLoss(LossOptions):
+    """The recipe's `loss` section."""
+
+    memory: float = pydantic.Field(
+        0.0,
+        ge=0,
+        description="weight of the squared distance of autocovariances: of values, of sizes, of values with later sizes",
+    )
+
+
+LAGS = 64  # of the autocovariances, at most
+
+
 class QuantGAN(AdversarialGame):
     """Temporal convolutions against temporal convolutions.
 
     A step is made from the noise of the `receptive_field` steps before and at it, so the same networks draw paths of any
     length, at one cost a step: `stretch`. Generated steps further apart than that are independent.
 
-    Not as in the paper: the loss is any of `core.losses`, with its penalties (theirs is non_saturating without); the form
-    with a volatility of its own is the default (their stochastic volatility network, section 5.1, whose returns are
-    uncorrelated by construction); convolutions are not padded and no path is dropped for being extreme.
+    Not as in the paper: the loss is any of `core.losses`, with its penalties (theirs is non_saturating without); the
+    generator may be pulled towards the data's autocovariances besides (`loss.memory`); the discriminator sees sizes |x|
+    beside values; the form with a volatility of its own is the default (their stochastic volatility network, section 5.1);
+    convolutions are not padded and no path is dropped for being extreme.
     """
 
+    options: QuantLoss
+    generator: Unscaled
     shown: Tensor
+    remembered: Tensor
 
     @classmethod
     def resolve(cls, recipe: Recipe) -> dict[str, dict[str, Any]]:
         """The sections validated, with every default filled in."""
-        return {"model": validate(ModelOptions, recipe.model, where="model"), "loss": LossOptions.resolve(recipe.loss)}
+        return {"model": validate(ModelOptions, recipe.model, where="model"), "loss": QuantLoss.resolve(recipe.loss)}
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, spec: DataSpec) -> Self:
         """Build it. Raises UserError where windows are shorter than what the discriminator sees."""
         options = ModelOptions(**validate(ModelOptions, recipe.model, where="model"))
-        loss = LossOptions(**validate(LossOptions, recipe.loss, where="loss"))
+        loss = QuantLoss(**validate(QuantLoss, recipe.loss, where="loss"))
         return cls(spec, options, loss=loss, turns=recipe.train.turns, steps=recipe.train.steps)
 
     def __init__(self, spec: DataSpec, options: ModelOptions, **rules: Any) -> None:
@@ -67,20 +84,50 @@ class QuantGAN(AdversarialGame):
                 f"a window of {self.window} steps is shorter than the {seen} that model.levels={options.levels} see: {remedy}"
             )
         generator = Unscaled(path_network(options.form, options.noise, size, options.width, options.levels), size)
-        discriminator = Scaled(TemporalConvolution(size, 1, options.width, options.levels), size)
+        discriminator = Scaled(TemporalConvolution(2 * size, 1, options.width, options.levels), size)
         super().__init__(generator, discriminator, latent=0, **rules)
         self.stretch(self.window)
+        # Of the training's data: a resumed training has it from its checkpoint.
+        lags = min(LAGS, self.window - 1)
+        self.register_buffer("remembered", torch.zeros(3, lags + 1, size))
         # The data's, and not the training's: checkpoints do not hold them.
         shown = torch.tensor(spec.extra.get("shown", [])).reshape(-1, *spec.shape)
         self.register_buffer("shown", shown, persistent=False)
 
     def prepare(self, data: Any, progress: Callable[[int, int], None] | None = None) -> None:
-        """Learn where each feature lies and how far it spreads: the networks see it centred and in units of its spread."""
+        """Learn where each feature lies, how far it spreads, and its autocovariances in units of that."""
         standardise(data, self.generator, self.discriminator)
+        every = data.batch(torch.arange(len(data)), augment=False)["data"]
+        self.remembered.copy_(self.memory_of(every))
+
+    def generator_loss(self, batch: Batch, step: int) -> Losses:
+        """The adversarial loss, and the distance of the fakes' autocovariances from the data's."""
+        fake = batch.memo.get("fake")
+        if fake is None:
+            fake = batch.memo["fake"] = self.draw(batch)
+        losses = super().generator_loss(batch, step)
+        if self.options.memory:
+            distance = (processes.mean(self.memory_of(fake)) - self.remembered).square().sum()
+            losses["memory"] = self.options.memory * distance
+        return losses
+
+    def memory_of(self, data: Tensor) -> Tensor:
+        """Autocovariances (3, lags + 1, F) of windows (N, T, F), lag 0 first: of values, of sizes, of values with later sizes.
+
+        In units of the spread; sizes are |x| less √(2/π), their mean where values are Gaussian.
+        """
+        values = (data - self.generator.centre) / self.generator.spread
+        sizes = values.abs() - (2 / torch.pi) ** 0.5
+        steps = values.shape[1]
+        pairs = ((values, values), (sizes, sizes), (values, sizes))
+        return torch.stack([
+            torch.stack([(now[:, : steps - lag] * later[:, lag:]).mean((0, 1)) for lag in range(self.remembered.shape[1])])
+            for now, later in pairs
+        ])  # fmt: skip
 
     def stretch(self, steps: int) -> None:
         """Draw paths of so many steps from now on."""
-        self.latent = self.generator.noise_of(steps)  # type: ignore[operator]
+        self.latent = self.generator.noise_of(steps)
 
     def draw_codes(
         self,

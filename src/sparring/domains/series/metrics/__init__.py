@@ -94,8 +94,8 @@ def of_returns(decode: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
 
     def told(measure: Measure) -> Measure:
         def compute(real: Batch, fake: Batch, seed: int) -> Mapping[str, Value | float]:
-            sides = (Batch({**side, "data": decode(side["data"])}) for side in (real, fake))
-            return measure.compute(*sides, seed)
+            left, right = (Batch({**side, "data": decode(side["data"])}) for side in (real, fake))
+            return measure.compute(left, right, seed)
 
         return replace(measure, compute=compute, usual=True)
 
