@@ -19,7 +19,7 @@ from sparring.domains.series.metrics.risk import (
     value_at_risk,
 )
 from sparring.domains.series.metrics.tails import kurtosis, leverage, quantile_distance, tail_index
-from sparring.domains.series.returns import fit, gaussianise, heavy_tailed
+from sparring.domains.series.returns import fit, gaussianise, heavy_tailed, returns_of
 from sparring.errors import UserError
 
 torch.set_num_threads(1)
@@ -68,6 +68,14 @@ def test_prices_become_gaussian_returns_and_windows_prices_again(prices: Path) -
     back = domain.in_units(windows)
     assert back.shape == (380, 21, 2) and back[:, 0, 0] == pytest.approx(table[-1, 0])
     assert back[7, :, 0] / back[7, 0, 0] == pytest.approx(table[7:28, 0] / table[7, 0], rel=1e-5)
+
+
+def test_no_return_is_drawn_beyond_twice_the_data_s_largest(prices: Path) -> None:
+    code = returns_of(opened(prices, returns=["close"]).spec.extra)[0]
+    returns = np.diff(np.log(np.genfromtxt(prices, delimiter=",", skip_header=1)[:, 0]))
+    largest = np.abs(returns - code.mean).max()
+    assert code.returns(np.array([-9.0, 9.0])) == pytest.approx([code.mean - 2 * largest, code.mean + 2 * largest])
+    assert code.returns(code.code(np.exp(returns.cumsum()))) == pytest.approx(returns[1:])
 
 
 def test_tails_may_stay_on(prices: Path) -> None:

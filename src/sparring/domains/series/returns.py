@@ -22,6 +22,7 @@ from sparring.errors import UserError, nearest
 ROUNDS, EXACT = 100, 1e-9  # of the fit
 HEAVIEST = 2.0  # δ of 2 has no mean, let alone a variance
 FEWEST = 20  # returns to fit from
+BEYOND = 2.0  # times the data's largest return: as far as drawn ones go
 FLOOR = 1e-12  # deviations below it are none
 
 
@@ -30,7 +31,7 @@ class Returns:
     """How a feature's prices are coded. Plain JSON values.
 
     feature, place: its name, and its number among the features. mean, deviation: μ and σ of the Gaussian behind its log returns. delta: δ ≥ 0, how heavy the tails are;
-    moments of order below 1/δ exist. start: the price that drawn paths start from, the last one of the data.
+    moments of order below 1/δ exist. most: the largest |r − μ| / σ that is drawn, twice the data's. start: the price that drawn paths start from, the last one of the data.
     """
 
     feature: str
@@ -38,6 +39,7 @@ class Returns:
     mean: float
     deviation: float
     delta: float
+    most: float
     start: float
 
     def code(self, prices: Array) -> Array:
@@ -45,8 +47,14 @@ class Returns:
         return gaussianise((np.diff(np.log(prices)) - self.mean) / self.deviation, self.delta)
 
     def returns(self, coded: NDArray[Any]) -> Array:
-        """Coded values of any shape → log returns."""
-        return self.mean + self.deviation * heavy_tailed(np.asarray(coded, np.float64), self.delta)
+        """Coded values of any shape → log returns.
+
+        What is put back on grows as exp(δu²/2), so a u a little beyond the data's is a return that nothing was learnt about.
+        The paper drops paths with returns above twice the largest of the data (Wiese et al. 2020, section 6); here they end there.
+        """
+        return self.mean + self.deviation * heavy_tailed(np.asarray(coded, np.float64), self.delta).clip(
+            -self.most, self.most
+        )
 
     def prices(self, coded: NDArray[Any]) -> Array:
         """Coded log returns (…, T) → prices (…, T + 1), the first of them `start`."""
@@ -167,7 +175,8 @@ def _fit_feature(name: str, found: Sequences, feature: str, tails: bool) -> Retu
     if not tails:
         mean, deviation, delta = float(returns.mean()), float(returns.std()), 0.0
     prices = found.values[-1][:, place]
-    return Returns(feature, place, mean, deviation, delta, float(prices[np.isfinite(prices)][-1]))
+    most = BEYOND * float(np.abs(returns - mean).max()) / deviation
+    return Returns(feature, place, mean, deviation, delta, most, float(prices[np.isfinite(prices)][-1]))
 
 
 def _require_prices(name: str, feature: str, prices: Array) -> None:
