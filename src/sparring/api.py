@@ -172,6 +172,7 @@ def generate(
     label: Label = None,
     truncation: float = 1.0,
     truncation_layers: int | None = None,
+    length: int | None = None,
     edit: Sequence[str] = (),
     edit_layers: str = "all",
     codes: str | Path | None = None,
@@ -191,12 +192,16 @@ def generate(
     out: a file or folder; None: `RUN/generated…`. batch_size: samples of a forward pass at most, up to the domain's `drawn` (the default).
     precision: bits of forward passes. The same seed draws the same samples, whatever the batch size.
     truncation: less than 1 draws more typical samples; truncation_layers: in the first layers alone (style-based
-    generators). edit: `DIRECTION:STRENGTH`, of `directions`; edit_layers: `coarse`, `middle`, `fine`, or a range.
+    generators). length: steps of each sample, for games that draw sequences of any length. edit: `DIRECTION:STRENGTH`, of `directions`; edit_layers: `coarse`, `middle`, `fine`, or a range.
     codes: a file of codes that `project` wrote, in place of drawing `count` of them.
     """
     if count < 1:
         raise UserError(f"--count {count}: ask for at least one sample")
     trained = load(run, checkpoint=checkpoint, device=device, trust=trust)
+    if length is not None:
+        if codes is not None:
+            raise UserError("--codes are of samples that have a length already: leave --length out")
+        trained.game.stretch(length)
     formats = trained.domain.formats
     chosen = format or _format_of(out, formats)
     if chosen not in formats:

@@ -49,6 +49,7 @@ class Trained:
         label: Label = None,
         truncation: float = 1.0,
         truncation_layers: int | None = None,
+        length: int | None = None,
         batch_size: int | None = None,
         precision: str = "32",
         say: Callable[[str], None] | None = None,
@@ -57,7 +58,8 @@ class Trained:
 
         label: a class name or number for all of them, or the shares of a mixture, {name: share}. truncation: 1 draws as in
         training, less gives up variety for typical samples; truncation_layers: in so many of the first layers alone, for
-        style-based generators. batch_size: samples of a batch and, at most, of a forward pass; from 1 to `domain.drawn`, the
+        style-based generators. length: steps of each, for games that draw sequences of any length; it stays so until another
+        is asked for. batch_size: samples of a batch and, at most, of a forward pass; from 1 to `domain.drawn`, the
         default, across whose multiples batches do not run. precision: of forward passes, 32, bf16 or 16. say: is told how many
         samples were rejected, of data that know more wishes than a game can be asked for (see `Domain.sieve`).
         Raises UserError for an unknown label, for one where the game has none, for a truncation that the generator does
@@ -73,6 +75,8 @@ class Trained:
             ask, total = _always(self.condition(label)), count
         else:
             ask, total = sieve.condition, PATIENCE * (count + self.domain.drawn // 8) if sieve.rejects else count
+        if length is not None:
+            self.game.stretch(length)
         if truncation == 1 and not self.game.has_codes:
             samples = self._draw(total, seed, ask, passes)
         else:

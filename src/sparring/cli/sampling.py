@@ -46,6 +46,10 @@ def generate(
         typer.Option(min=1, help="Samples of a forward pass at most; fewer take less memory, and are the same."),
     ] = None,
     precision: Annotated[str, typer.Option(metavar="32|bf16|16", help="Bits of forward passes.")] = "32",
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of a sample, for games that draw sequences of any length (quantgan, sigwgan)."),
+    ] = None,
     truncation: TruncationOption = 1.0,
     truncation_layers: Annotated[
         int | None,
@@ -128,7 +132,7 @@ def generate(
     if asked:
         samples_only = {
             "--format": format, "--batch-size": batch_size, "--edit": edit, "--codes": codes,
-            "--truncation-layers": truncation_layers,
+            "--truncation-layers": truncation_layers, "--length": length,
         }  # fmt: skip
         if given := [name for name, value in samples_only.items() if value]:
             raise UserError(f"{given[0]} is for samples, not for {asked[0]}: leave one of them out")
@@ -152,6 +156,7 @@ def generate(
             out=out,
             label=label,
             truncation_layers=truncation_layers,
+            length=length,
             edit=edit or (),
             edit_layers=edit_layers,
             codes=codes,

@@ -253,6 +253,13 @@ class Game(nn.Module):
         """Whether samples are made from others: then there is `translate`, and in place of `generate`."""
         return type(self).translate is not Game.translate
 
+    def stretch(self, steps: int) -> None:
+        """Draw samples of so many steps from now on, whatever the length of the training data's.
+
+        Only games whose networks make sequences of any length can. Raises UserError where this one cannot.
+        """
+        raise UserError(f"{type(self).__name__} draws samples as long as those it was trained on: leave the length out")
+
     def draw_codes(
         self,
         count: int,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
+from sparring.domains.series.returns import code_returns, plain, returns_of
 from sparring.domains.series.sources import Array, Sequences, open_sequences, sines
 from sparring.errors import UserError
 from sparring.recipe import Section
@@ -30,6 +31,10 @@ class SeriesOptions(Section):
     key: str | None = pydantic.Field(
         None, description="the column that tells sequences apart; none: one called `sequence`, if there is one"
     )
+    returns: bool | list[str] = pydantic.Field(
+        False, description="features that are prices, learnt as log returns; true: all; drawn as prices again"
+    )
+    tails: bool = pydantic.Field(True, description="take heavy tails off returns, by Lambert's W, and put them back on")
     count: int = pydantic.Field(10_000, ge=2, description="of `sines`: how many")
     features: int = pydantic.Field(5, ge=1, description="of `sines`: how many side by side")
 
@@ -46,13 +51,19 @@ def open_series(options: SeriesOptions, scaling: Mapping[str, Any] | None = None
         found = Sequences([*waves], [f"x{number + 1}" for number in range(options.features)], whole=True)
     else:
         found = open_sequences(name, options.key)
+    codes = None if scaling is None else returns_of(scaling)
+    if options.returns or codes:
+        found, codes = code_returns(name, found, options.returns, tails=options.tails, known=codes)
     windows, broken = cut(name, found, options.window, options.stride)
     if len(windows) < 2:
         reason = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
         raise UserError(
             f"{name}: {len(windows)} usable windows of {options.window} steps; a distribution needs at least two{reason}"
         )
-    return SeriesData(name, windows, found, broken, scaling)
+    data = SeriesData(name, windows, found, broken, scaling)
+    if codes:
+        data.spec.extra["returns"] = plain(codes)
+    return data
 
 
 def cut(name: str, found: Sequences, window: int, stride: int) -> tuple[Array, list[tuple[str, str]]]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
@@ -22,14 +23,20 @@ from sparring.domains.figures import save_figure
 from sparring.domains.series.check import check_series
 from sparring.domains.series.data import SeriesData, SeriesOptions, from_unit, open_series
 from sparring.domains.series.features import SPACES, open_features
+from sparring.domains.series.finance import fan, memory, quantiles
 from sparring.domains.series.games import GAMES
-from sparring.domains.series.metrics import MEASURES
-from sparring.domains.series.show import cloud, memories, paths, require_finite
+from sparring.domains.series.metrics import MEASURES, of_returns
+from sparring.domains.series.metrics.autocorrelation import acf
+from sparring.domains.series.metrics.tails import leverage
+from sparring.domains.series.returns import log_returns_of, prices_of, returns_of
+from sparring.domains.series.show import FEATURES, cloud, memories, paths, require_finite
 from sparring.domains.series.sources import KEY_COLUMN, STEP_COLUMN, Array
 from sparring.errors import UserError
 from sparring.files import write_whole
 from sparring.metrics.figure import Features
 from sparring.options import validate
+
+LAGS = 50  # of pictures of returns
 
 
 class SeriesDomain(Domain):
@@ -51,6 +58,8 @@ class SeriesDomain(Domain):
         """This domain, knowing what the features are called, and what 0 and 1 stand for."""
         other = copy.copy(self)
         other.scaling = spec.extra if "low" in spec.extra else None
+        if "returns" in spec.extra:
+            other.measures = of_returns(other.log_returns)
         return other
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,10 +84,32 @@ class SeriesDomain(Domain):
     def illustrate(self, real: Batch, fake: Batch, out: Path) -> list[Path]:
         """The windows of both sides as a cloud of points, and their autocorrelations."""
         left, right = (side["data"].double().cpu().numpy() for side in (real, fake))
-        figures = {"cloud": cloud(right, left), "autocorrelation": memories(right, left, self.names(left.shape[2]))}
+        names = self.names(left.shape[2])
+        figures = {"cloud": cloud(right, left), "autocorrelation": memories(right, left, names)}
+        if self.scaling is not None and (codes := returns_of(self.scaling)):
+            figures |= self._illustrate_returns(real["data"], fake["data"], [code.place for code in codes][:FEATURES])
         for name, figure in figures.items():
             save_figure(figure, out / f"{name}.png")
         return [out / f"{name}.png" for name in figures]
+
+    def _illustrate_returns(self, real: Tensor, fake: Tensor, places: Sequence[int]) -> dict[str, Figure]:
+        """Fans of the first price, the memory of its returns, and quantiles of all returns."""
+        names = [self.names(real.shape[2])[place] for place in places]
+        first = places[0]
+        lags = min(LAGS, real.shape[1] - 1)
+        prices = [self.in_units(side)[:, :, first] for side in (real, fake)]
+        left, right = (self.log_returns(side).cpu() for side in (real, fake))
+        curves = {
+            title: (acf(turn(left), lags)[:, first].numpy(), acf(turn(right), lags)[:, first].numpy())
+            for title, turn in (("returns", torch.clone), ("their size", torch.abs), ("their squares", torch.square))
+        }
+        curves["leverage"] = (leverage(left, lags)[:, first].numpy(), leverage(right, lags)[:, first].numpy())
+        of_data, of_samples = (side.flatten(0, 1)[:, list(places)].numpy() for side in (left, right))
+        return {
+            "fan": fan({"data, from one start": prices[0], "samples": prices[1]}, names[0]),
+            "memory": memory(curves),
+            "quantiles": quantiles(of_data, of_samples, names),
+        }
 
     def save(self, samples: Iterable[Batch], conditions: Sequence[str], out: Path, form: str) -> list[Path]:
         """`csv`: `sequence`, `step` and a column a feature; `npz`: `data` (N, T, F) and `features`; `npy`: (N, T, F);
@@ -130,10 +161,23 @@ class SeriesDomain(Domain):
         raise UserError("series need no preparation: windows are cut, and holes left out, when a training reads them")
 
     def in_units(self, data: Tensor) -> Array:
-        """Windows (N, T, F) as games draw them, in the data's own units. Raises UserError for what is not finite."""
+        """Windows (N, T, F) as games draw them, in the data's own units; where these are prices, (N, T + 1, F), from a start on.
+
+        Raises UserError for what is not finite.
+        """
         values = data.double().cpu().numpy()
         require_finite(values)
-        return values if self.scaling is None else from_unit(values, self.scaling)
+        if self.scaling is None:
+            return values
+        told = from_unit(values, self.scaling)
+        codes = returns_of(self.scaling)
+        return prices_of(told, codes) if codes else told
+
+    def log_returns(self, data: Tensor) -> Tensor:
+        """Windows (N, T, F) as games draw them, with log returns, and other features in their own units."""
+        scaling = self.scaling or {}
+        told = log_returns_of(from_unit(data.double().cpu().numpy(), scaling), returns_of(scaling))
+        return torch.from_numpy(told).to(data.device)
 
     def names(self, count: int) -> list[str]:
         """What the features are called."""
