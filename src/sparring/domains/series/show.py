@@ -21,9 +21,8 @@ LAGS = 12
 def paths(samples: Array, real: Array | None, names: Sequence[str]) -> Figure:
     """A row a feature: paths of data (M, T, F) on the left, samples (N, T, F) on the right, on one scale, in their units.
 
-    Raises UserError for samples that are not finite.
+    A path has a gap where it is NaN, and may end early.
     """
-    require_finite(samples)
     shown = list(names)[:FEATURES]
     sides = [("samples", samples, STRONG)] if real is None else [("data", real, REAL), ("samples", samples, STRONG)]
     figure = Figure(figsize=(4.2 * len(sides), 0.6 + 1.35 * len(shown)), dpi=110, layout="constrained")

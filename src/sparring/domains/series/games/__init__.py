@@ -1,7 +1,8 @@
 """The games that are played on series, by the names that recipes use."""
 
 from sparring.core.game import Game
+from sparring.domains.series.games.crnn import CRNN
 from sparring.domains.series.games.rcgan import RCGAN
 from sparring.domains.series.games.timegan import TimeGAN
 
-GAMES: dict[str, type[Game]] = {"timegan": TimeGAN, "rcgan": RCGAN}
+GAMES: dict[str, type[Game]] = {"timegan": TimeGAN, "rcgan": RCGAN, "c-rnn-gan": CRNN}
