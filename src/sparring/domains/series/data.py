@@ -23,6 +23,7 @@ from sparring.recipe import Section
 
 SHOWN = 64  # windows that a game keeps to show its samples beside, at most
 SHOWN_VALUES = 20_000  # and their numbers
+READING = ("key", "columns", "missing", "time", "gaps", "attributes")  # options that say how a file is read
 FRAMES, FRAME_VALUES = 1024, 100_000  # frames that a game draws from, at most, and their numbers
 
 
@@ -161,8 +162,9 @@ class SeriesData:
             "features": channels.names, "low": low.tolist(), "high": high.tolist(), "channels": channels.plain(),
         }  # fmt: skip
         self._tensors = {"data": torch.from_numpy(to_unit(windows, extra) * there[:, :, None]).float()}
-        padded = options.shortest is not None
-        if padded:
+        # How files of more data are read: their columns are those of these.
+        extra["reading"] = options.model_dump(include=set(READING))
+        if options.shortest is not None:
             self._tensors["mask"] = torch.from_numpy(there).float()
         attributes, label = self._attributes(options, found, known, made, extra)
         extra["calendar"] = list(options.calendar)
@@ -231,10 +233,15 @@ class SeriesData:
         if frames:
             extra["frames"] = frames
         # Said once, when a training begins.
+        reasons: dict[str, list[str]] = {}
+        for column, why in found.aside:
+            if when is None or found.clock is None or column != found.clock.name:
+                reasons.setdefault(why, []).append(column)
         notes = [
-            f"the column {column} is left out: {why}"
-            for column, why in found.aside
-            if when is None or found.clock is None or column != found.clock.name
+            f"the column {columns[0]} is left out: {why}"
+            if len(columns) == 1
+            else f"the columns {', '.join(columns)} are left out: {why}"
+            for why, columns in reasons.items()
         ]
         if options.missing != "leave_out" and (holes := channels_of(extra).holes):
             what = (

@@ -9,24 +9,26 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparring.core.game import Batch, DataSpec
+from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.dataset import Dataset
 from sparring.data.npy import growing_npy, growing_npz
-from sparring.domains.domain import Domain, Progress
+from sparring.domains.domain import Domain, Make, Progress, Translated
 from sparring.domains.figures import save_figure
 from sparring.domains.series.attributes import attributes_of
 from sparring.domains.series.channels import channels_of
 from sparring.domains.series.check import check_series
 from sparring.domains.series.clock import Clock
+from sparring.domains.series.continued import continue_files
 from sparring.domains.series.data import SeriesData, SeriesOptions, from_unit, open_series
 from sparring.domains.series.features import SPACES, open_features
 from sparring.domains.series.games import GAMES
 from sparring.domains.series.metrics import MEASURES
 from sparring.domains.series.rows import write_rows
-from sparring.domains.series.show import cloud, memories, paths, require_finite
+from sparring.domains.series.show import cloud, fans, memories, paths, require_finite
 from sparring.domains.series.sources import KEY_COLUMN, STEP_COLUMN, Array
 from sparring.errors import UserError
 from sparring.metrics.figure import Features
@@ -61,7 +63,10 @@ class SeriesDomain(Domain):
         return open_series(_options(options))
 
     def show(self, samples: Batch, conditions: Sequence[str], path: Path) -> None:
-        """Paths of each feature, beside `real` ones where the samples bring them along."""
+        """Paths of each feature, beside `real` ones where the samples bring them along; of forecasts, fans after their pasts."""
+        if "paths" in samples:
+            save_figure(self._fans(samples, samples.get("real")), path)
+            return
         values = self.in_units(samples["data"], samples.get("mask"))
         real = None
         if "real" in samples:
@@ -75,6 +80,8 @@ class SeriesDomain(Domain):
         """The windows of both sides as a cloud of points, and their autocorrelations."""
         left, right = (side["data"].double().cpu().numpy() for side in (real, fake))
         figures = {"cloud": cloud(right, left)}
+        if "paths" in fake:
+            figures["fans"] = self._fans(fake, real["data"])
         if "mask" not in real:
             figures["autocorrelation"] = memories(right, left, self.channel_names(left.shape[2]))
         for name, figure in figures.items():
@@ -100,6 +107,24 @@ class SeriesDomain(Domain):
         else:
             self._save_npz(samples, out)
         return [out]
+
+    def translate_files(
+        self, inputs: Sequence[str | Path], out: Path, game: Game, spec: DataSpec, make: Make,
+        *, progress: Progress | None = None, **options: Any,
+    ) -> Translated:  # fmt: skip
+        """Forecasts of the ends of sequences, see `continued.continue_files`."""
+        return continue_files(inputs, out, self, game, spec, make, progress=progress, **options)
+
+    def _fans(self, samples: Batch, real: Tensor | None) -> Figure:
+        """Fans of forecasts `paths` (N, S, h, F) after `source` or the beginnings of `real` windows (N, T, F)."""
+        count = len(samples["paths"])
+        paths = self.in_units(samples["paths"].flatten(0, 1))
+        windows = samples["data"] if real is None else real[:count]
+        values = self.in_units(windows)
+        horizon = paths.shape[1]
+        fanned = paths.reshape(count, -1, *paths.shape[1:])
+        came = None if real is None else values[:, -horizon:]
+        return fans(values[:, :-horizon], came, fanned, self.names(values.shape[2]))
 
     def rows(self, samples: Iterable[Batch]) -> Iterator[dict[str, list[Any]]]:
         """Samples as columns of rows by name, batch by batch: a row a step."""

@@ -2,7 +2,8 @@
 
 from sparring.core.game import Game
 from sparring.domains.series.games.crnn import CRNN
+from sparring.domains.series.games.forecast import Forecast
 from sparring.domains.series.games.rcgan import RCGAN
 from sparring.domains.series.games.timegan import TimeGAN
 
-GAMES: dict[str, type[Game]] = {"timegan": TimeGAN, "rcgan": RCGAN, "c-rnn-gan": CRNN}
+GAMES: dict[str, type[Game]] = {"timegan": TimeGAN, "rcgan": RCGAN, "c-rnn-gan": CRNN, "forecast": Forecast}
