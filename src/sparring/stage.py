@@ -194,7 +194,8 @@ def unused_labels(recipe: Recipe, spec: DataSpec, game: Game) -> str:
         return str(spec.extra.get("label_note", ""))
     kind = spec.extra.get("label_kind", "classes")
     what = "classes" if kind in ("classes", "soft") else kind
-    way = "--set model.conditional=true uses them" if "conditional" in recipe.model else "`cgan`, say, uses them"
+    other = spec.extra.get("label_recipe", "cgan")
+    way = "--set model.conditional=true uses them" if "conditional" in recipe.model else f"`{other}`, say, uses them"
     aside = ", and --set data.labels=none leaves them aside" if "labels" in recipe.data else ""
     return f"the data has {len(spec.classes)} {what}, which the recipe {recipe.name!r} does not use: {way}{aside}"
 

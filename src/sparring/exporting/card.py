@@ -158,6 +158,11 @@ def _inputs(description: Mapping[str, Any], draw: Mapping[str, str], uniform: st
             zeros = "torch.zeros({})" if "torch" in uniform else "np.zeros({}, np.float32)"
             lines.append(f'    "{each["name"]}": {zeros.format(shape)},  # in their place: {each["values"]}\n')
             continue
+        if len(each["shape"]) == 3:
+            shape = ", ".join(map(str, [DRAWN, *each["shape"][1:]]))
+            zeros = f"torch.zeros({shape})" if "torch" in uniform else f"np.zeros(({shape}), np.float32)"
+            lines.append(f'    "{each["name"]}": {zeros},  # in their place: {each["values"]}\n')
+            continue
         template = uniform if "uniform" in each.get("distribution", "") else draw[each["dtype"]]
         size = len(each["names"]) if "names" in each else each["shape"][1]
         comment = f"  # {_names(each['names'])}" if "names" in each else ""

@@ -22,6 +22,7 @@ torch.set_num_threads(1)
 TINY = {
     "timegan": ["model.width=6", "model.depth=2", "model.embedding=2", "model.supervising=2"],
     "rcgan": ["model.width=6", "model.latent=2"],
+    "c-rnn-gan": ["model.width=6", "model.latent=2", "model.depth=1"],
 }
 
 

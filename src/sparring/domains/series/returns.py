@@ -118,7 +118,7 @@ def code_returns(
         for whole, coded in zip(found.values, values, strict=True):
             _require_prices(name, code.feature, whole[:, place])
             coded[:, place] = code.code(whole[:, place])
-    return replace(found, values=values), codes
+    return replace(found, values=values, times=[each[1:] for each in found.times]), codes
 
 
 def returns_of(extra: Mapping[str, Any]) -> list[Returns]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from sparring.core import chance, processes
 from sparring.core.adversarial import AdversarialGame, LossOptions
 from sparring.core.game import Batch, DataSpec, Losses
+from sparring.domains.series.games.series_game import require_one_length
 from sparring.domains.series.networks.paths import Form, Scaled, Unscaled, path_network, standardise
 from sparring.domains.series.networks.tcn import TemporalConvolution, receptive_field
 from sparring.errors import UserError
@@ -75,6 +76,7 @@ class QuantGAN(AdversarialGame):
         return cls(spec, options, loss=loss, turns=recipe.train.turns, steps=recipe.train.steps)
 
     def __init__(self, spec: DataSpec, options: ModelOptions, **rules: Any) -> None:
+        require_one_length(spec.extra, type(self).__name__)
         self.window, size = spec.shape
         seen = receptive_field(options.levels)
         if self.window < seen:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sparring.core import chance, processes
 from sparring.core.codes import truncate_latents
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
+from sparring.domains.series.games.series_game import require_one_length
 from sparring.domains.series.networks.paths import Form, Unscaled, path_network, standardise
 from sparring.domains.series.signature import augment, signature, size
 from sparring.errors import UserError
@@ -40,6 +41,7 @@ class SigWGAN(Game):
         augment: Sequence[Augmentation] = ("sum", "basepoint", "lead_lag", "time"),
     ) -> None:  # fmt: skip
         super().__init__()
+        require_one_length(spec.extra, type(self).__name__)
         if depth < 1:
             raise UserError(f"loss.depth={depth}: signatures have a depth of at least 1")
         self.window, features = spec.shape

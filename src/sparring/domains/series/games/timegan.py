@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from sparring.core import chance, processes
+from sparring.core import processes
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.domains.series.games.series_game import SeriesGame
 from sparring.domains.series.networks import Recurrent
@@ -53,6 +53,8 @@ class TimeGAN(SeriesGame):
     width, depth: of the networks. embedding, supervising: steps of the first two phases; the game is played after them.
     gamma: weight of what the supervisor has not seen. enough: the discriminator rests where its loss is below this.
     """
+
+    uniform = True
 
     discriminator_loss: Tensor
 
@@ -117,13 +119,6 @@ class TimeGAN(SeriesGame):
             "supervised": 100 * _root(self._supervised(states)),
             "moments": 100 * moment_distance(self.autoencoder.recover(foretold), data),
         })  # fmt: skip
-
-    def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
-        """Uniform on [0, 1), anew at each step."""
-        return chance.uniform(count, self.steps, self.noise_size, device=self.device, rng=rng)
-
-    def typical(self, noise: Tensor, truncation: float) -> Tensor:
-        return 0.5 + truncation * (noise - 0.5)
 
     def decode(self, noise: Tensor) -> Tensor:
         return self.autoencoder.recover(self.generator.supervise(self.generator(noise)))

@@ -7,15 +7,17 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, ones
 
 from sparring.core.game import Batch
 from sparring.domains.series.metrics.autocorrelation import acf_distance, cross_correlation_error
+from sparring.domains.series.metrics.forecasts import INTERVALS, bootstrap, crps, inside, pinball
+from sparring.domains.series.metrics.labels import transfer
 from sparring.domains.series.metrics.post_hoc import discriminative_score, predictive_score
 from sparring.domains.series.metrics.tails import kurtosis, leverage, quantile_distance, tail_index
 from sparring.domains.series.signature import augment, signature, size
 from sparring.metrics import catalogue
-from sparring.metrics.catalogue import LOWER
+from sparring.metrics.catalogue import HIGHER, LOWER, SHARE
 from sparring.metrics.meter import Measure, Value, Values
 
 LAGS = 12
@@ -103,6 +105,45 @@ def of_returns(decode: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
 
 
 OF_RETURNS = ("acf", "cross_correlation", "tails", "leverage")
+
+
+def _forecasts(real: Batch, fake: Batch, seed: int) -> Values:
+    paths = fake["paths"]
+    horizon = paths.shape[2]
+    past, came = real["data"][:, :-horizon], real["data"][:, -horizon:]
+    plain = bootstrap(past, horizon, paths.shape[1], seed)
+    shares = {interval: [inside(side, came, interval) for side in (paths, plain)] for interval in INTERVALS}
+    apart = [sum(abs(share[side] - interval) for interval, share in shares.items()) / len(shares) for side in (0, 1)]
+    return {
+        "crps": Value(crps(paths, came), {"of_bootstrap": crps(plain, came)}),
+        "pinball": Value(pinball(paths, came), {"of_bootstrap": pinball(plain, came)}),
+        "interval_error": Value(
+            apart[0],
+            {
+                "of_bootstrap": apart[1],
+                **{f"inside_{100 * interval:.0f}": share[0] for interval, share in shares.items()},
+            },
+        ),
+    }
+
+
+def _labels(real: Batch, fake: Batch, seed: int) -> Values:
+    one, other = (_labelled(real, half) for half in (slice(None, None, 2), slice(1, None, 2)))
+    made = _labelled(fake, slice(None))
+    classes = 1 + max(int(side["label"].max()) for side in (real, fake))
+    of_real = transfer(one, other, classes, seed)
+    return {
+        "tstr": Value(transfer(made, other, classes, seed), {"of_real": of_real}),
+        "trts": Value(transfer(one, made, classes, seed), {"of_real": of_real}),
+    }
+
+
+def _labelled(side: Batch, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    data = side["data"][part].float()
+    mask = side["mask"][part][: len(data)].float() if "mask" in side else ones(data.shape[:2])
+    return data, mask.to(data.device), side["label"][part]
+
+
 MEASURES = {
     "discriminative": Measure(
         {"discriminative": LOWER}, _discriminative, needs=("data",), within=(0.0, 0.5), usual=True,
@@ -131,6 +172,15 @@ MEASURES = {
     "signature": Measure(
         {"signature": LOWER}, _signature, needs=("data",), most=SIGNATURES_MOST,
         note="distance of expected signatures, that of the data's halves beside it (Ni et al. 2021)",
+    ),
+    "forecasts": Measure(
+        dict.fromkeys(("crps", "pinball", "interval_error"), LOWER), _forecasts, needs=("data", "pairs"),
+        needs_fake=("paths",), usual=True, resampled="pairs",
+        note="of paths that go on from a past: continuous ranked probability score, pinball loss, what lies in 50 and 90 % intervals",
+    ),
+    "labels": Measure(
+        dict.fromkeys(("tstr", "trts"), HIGHER), _labels, needs=("data", "label"), usual=True, within=SHARE,
+        note="accuracy of a network that learns labels on samples and is asked on data, and the other way (Esteban et al. 2017)",
     ),
     **catalogue.MEASURES,
 }  # fmt: skip
