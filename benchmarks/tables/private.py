@@ -60,7 +60,7 @@ def main() -> None:
     print(
         f"{Path(options.data).name}: {len(frame):,} rows of {len(frame.columns)} columns, {processor()}, one thread\n"
     )
-    epsilons = [float(each) for each in options.epsilons.split(",") if each]
+    epsilons = sorted(float(each) for each in options.epsilons.split(",") if each)
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
         order = np.random.default_rng(seed).permutation(len(frame))

@@ -227,14 +227,11 @@ def test_a_run_is_asked_measured_and_shown(table: Path, tmp_path: Path) -> None:
     assert (frame["kind"] == "r").all() and (frame["note"] == "a, b").all() and len(frame) == 20
     found = sparring.evaluate(
         tmp_path / "run",
-        metrics="marginal_error,pair_error,tstr,privacy,adherence,detection,sdmetrics,diagnostic",
-        count=150,
+        metrics="marginal_error,pair_error,tstr,adherence",
+        count=80,
     )
     assert found.figures["adherence"].value == 1 and found.figures["tstr"].facts["target"] == "note"
-    assert 0 < found.figures["marginal_error"].value < 1 and 0 < found.figures["detection_auc"].value <= 1
-    sound = found.figures["sdmetrics_diagnostic"]  # short of 1 by what lies beyond the half that it is set against
-    assert sound.facts["data_structure"] == 1 and min(sound.value, sound.facts["of_real"]) > 0.98
-    assert 0 < found.figures["sdmetrics_quality"].value < found.figures["sdmetrics_quality"].facts["of_real"] <= 1
+    assert 0 < found.figures["marginal_error"].value < 1
     assert {Path(file).name for file in found.files} == {"columns.png", "associations.png", "cloud.png"}
     alone = sparring.evaluate(
         str(table), data=str(table), domain="table", metrics="marginal_error,pair_error", out=tmp_path

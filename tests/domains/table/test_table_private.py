@@ -66,9 +66,10 @@ def test_counts_have_noise_as_large_as_one_row_changes_all_of_them_times_what_wa
     old = {column.name: column for column in data.columns}
     kind = next(column for column in made if column.name == "kind")
     truth = dict(zip(old["kind"].levels, old["kind"].counts, strict=True))
-    # Four columns, so a row changes all counts by √4 = 2: the first three draws are those of `kind`.
+    # Three columns of categories, and one of numbers, in whose bins and modes it is counted, so that a row changes all counts by
+    # √5: the first three draws are those of `kind`.
     for level, drawn in zip(old["kind"].levels, seen[:3], strict=True):
-        assert kind.counts[kind.levels.index(level)] == max(0, round(truth[level] + 6 * drawn))
+        assert kind.counts[kind.levels.index(level)] == max(0, round(truth[level] + 3 * 5**0.5 * drawn))
     code = next(column for column in made if column.name == "code")
     assert code.levels[-1] == "(rare)" and code.counts[-1] == sum(code.rare_counts)
     assert sorted(map(str, code.levels)) == sorted(map(str, old["code"].levels))
@@ -76,6 +77,7 @@ def test_counts_have_noise_as_large_as_one_row_changes_all_of_them_times_what_wa
     size = next(column for column in made if column.name == "size")
     assert size.shares != old["size"].shares and sum(size.shares) == pytest.approx(1)
     assert size.missing >= 1 and size.centres == old["size"].centres
+    assert size.counts != old["size"].counts and len(size.counts) == size.size and size.counts[-1] == size.missing
 
 
 def test_rows_are_the_same_under_another_description(data: TableData) -> None:

@@ -61,14 +61,14 @@ class SquareGenerator(nn.Module):
 class SquareDiscriminator(Discriminator):
     """`pack` rows (N, pack·size) and what was asked for (N, pack·K), in one square → logits (N,); no activation is after the last sum.
 
-    asked_of: of each of the K categories, or modes, the number of its column (K,). width: channels of the first stage; each after has twice as many. norm: after each stage but the first; all but `batch`
+    asked_of: of each of the K categories, or modes, that are asked for the number of its column (K,); None where none is. width: channels of the first stage; each after has twice as many. norm: after each stage but the first; all but `batch`
     judge rows one by one.
     """
 
-    def __init__(self, size: int, asked_of: Tensor, pack: int, *, width: int = 32, norm: Norm = "layer") -> None:
+    def __init__(self, size: int, asked_of: Tensor | None, pack: int, *, width: int = 32, norm: Norm = "layer") -> None:
         super().__init__(0)
         require_positive(width=width, pack=pack)
-        side = side_of(pack * (size + len(asked_of)))
+        side = side_of(pack * (size + (0 if asked_of is None else len(asked_of))))
         sizes = ladder(side, side, rungs=2)[::-1]
         widths = doubling(width, len(sizes) - 1)
         layers: list[nn.Module] = []

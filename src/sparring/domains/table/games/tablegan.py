@@ -183,13 +183,13 @@ class TableGAN(AdversarialGame):
             number = names.index(target)
             column = line.spans[number].column
             classifier = TargetClassifier(
-                call(SquareDiscriminator, options.classifier, line.size, 0, 1, where="model.classifier"),
+                call(SquareDiscriminator, options.classifier, line.size, None, 1, where="model.classifier"),
                 line.places[number],
                 0 if column.places else column.size,
             )
         return cls(
             call(SquareGenerator, options.generator, line.size, options.latent, 0, where="model.generator"),
-            call(SquareDiscriminator, options.discriminator, line.size, 0, 1, where="model.discriminator"),
+            call(SquareDiscriminator, options.discriminator, line.size, None, 1, where="model.discriminator"),
             line=line,
             classifier=classifier,
             hard=options.hard,

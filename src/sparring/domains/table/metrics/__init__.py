@@ -27,6 +27,7 @@ from sparring.metrics.meter import Measure, Probed, Value, Values
 
 Frame = Callable[[Batch], Any]
 """Encoded rows → a table, as users see it."""
+TRAININGS = 10  # halves that an interval is of, where each is a training or a report of seconds
 ASKED = 50  # rows that each category is asked for in
 CATEGORIES = 400  # that are asked for, at most
 NOT_HERE = ("inception_score", "conditional_accuracy", "class_fid", "modes")  # for classes, which tables have not
@@ -147,7 +148,7 @@ def measures_for(
             note="mean over pairs of columns of the total variation of how often values meet",
         ),
         "detection": Measure(
-            {"detection_auc": LOWER}, partial(_detection, cells), within=SHARE, usual=True, most=5000,
+            {"detection_auc": LOWER}, partial(_detection, cells), within=SHARE, usual=True, most=5000, halves=TRAININGS,
             note="how well trees tell samples from data: area under the ROC curve",
         ),
         "privacy": Measure(
@@ -155,11 +156,11 @@ def measures_for(
             note="samples that equal a row of the data; median distance to the closest row",
         ),
         "sdmetrics": Measure(
-            {"sdmetrics_quality": HIGHER}, partial(_quality, cells), within=SHARE, most=5000,
+            {"sdmetrics_quality": HIGHER}, partial(_quality, cells), within=SHARE, most=5000, halves=TRAININGS,
             note="the score of sdmetrics' quality report: columns, and pairs of columns",
         ),
         "diagnostic": Measure(
-            {"sdmetrics_diagnostic": HIGHER}, partial(_diagnostic, frame, columns), needs=("data",), within=SHARE,
+            {"sdmetrics_diagnostic": HIGHER}, partial(_diagnostic, frame, columns), needs=("data",), within=SHARE, halves=TRAININGS,
             note="the score of sdmetrics' diagnostic report, of the tables as they are written: types, ranges, categories, keys",
         ),
         "adherence": Measure(
@@ -169,18 +170,18 @@ def measures_for(
     }  # fmt: skip
     if target is not None or not cells:
         own["tstr"] = Measure(
-            {"tstr": HIGHER}, partial(_usefulness, cells, target or ""), within=(-torch.inf, 1.0), usual=True,
+            {"tstr": HIGHER}, partial(_usefulness, cells, target or ""), within=(-torch.inf, 1.0), usual=True, halves=TRAININGS,
             note="score on data of trees trained on samples, for the target column (Esteban et al. 2017)",
         )  # fmt: skip
     if (protected is not None and target is not None) or not cells:
         own["fairness"] = Measure(
             {"parity": LOWER, "model_parity": LOWER, "model_odds": LOWER, "model_accuracy": HIGHER},
-            partial(_fairness, cells, target or "", protected or ""), within=SHARE, usual=True,
+            partial(_fairness, cells, target or "", protected or ""), within=SHARE, usual=True, halves=TRAININGS,
             note="how differently groups fare: in samples, and under trees trained on samples, on rows of the data",
         )  # fmt: skip
     if all(countable(cell.column) for cell in cells):
         own["dimensions"] = Measure(
-            {"dimension_probability": LOWER, "dimension_prediction": LOWER}, partial(_dimensions, cells), within=SHARE, usual=True,
+            {"dimension_probability": LOWER, "dimension_prediction": LOWER}, partial(_dimensions, cells), within=SHARE, usual=True, halves=TRAININGS,
             note="of 0 and 1 and counts: how often each is there, and how well the others foretell it (Choi et al. 2017)",
         )  # fmt: skip
     return {**own, **{name: each for name, each in catalogue.MEASURES.items() if name not in NOT_HERE}}
