@@ -164,7 +164,7 @@ class SeriesLabels(Labels):
         if owners:
             if len(owners) > 1 and self.label not in owners:
                 raise UserError(f"{wish!r} may be of {' or '.join(owners)}: write {owners[0]}={wish}")
-            return {self.label if self.label in owners else owners[0]: wish}  # type: ignore[dict-item]
+            return {self.label if self.label in owners else owners[0]: wish}
         starts = "|".join(map(re.escape, sorted(self._known, key=len, reverse=True)))
         given: dict[str, str] = {}
         for part in re.split(rf",\s*(?=(?:{starts})\s*=)", wish):

@@ -35,8 +35,8 @@ class Channels:
         cls, source: str, found: Sequences, missing: Missing, gap: bool, known: Mapping[str, Any] | None
     ) -> tuple[Channels, list[Array]]:
         """The channels of sequences, and what is in them. known: see `open_series`. Raises UserError."""
-        empty = np.concatenate([np.isnan(values).any(axis=0, keepdims=True) for values in found.values]).any(axis=0)
-        holes = [name for name, hole in zip(found.features, empty, strict=True) if hole]
+        empty = np.concatenate([np.isnan(values).any(axis=0, keepdims=True) for values in found.values])
+        holes = [name for name, hole in zip(found.features, empty.T, strict=True) if hole.any()]
         clock = None if found.clock is None else found.clock.plain()
         channels = cls(list(found.features), [] if missing == "leave_out" else holes, missing == "learn", gap, clock)
         if known is not None:

@@ -134,7 +134,8 @@ def cut(name: str, values: list[Array], window: int, stride: int, shortest: int 
     if not pieces:
         empty = np.empty(0, np.int64)
         return Cut(np.empty((0, window, values[0].shape[1])), empty, empty, empty, broken)
-    return Cut(np.concatenate(pieces), *(np.concatenate(each) for each in (owner, first, lengths)), broken)
+    owners, firsts, ends = (np.concatenate(each) for each in (owner, first, lengths))
+    return Cut(np.concatenate(pieces), owners, firsts, ends, broken)
 
 
 class SeriesData:

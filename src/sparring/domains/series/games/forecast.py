@@ -105,9 +105,9 @@ class Forecast(SeriesGame):
         """Learn how large changes from step to step are."""
         every = torch.arange(len(data)).split(4096)
         squares = sum(data.batch(part)["data"].double().diff(dim=1).square().mean(1).sum(0) for part in every)
-        scale = (squares / len(data)).sqrt().clamp(min=LEAST).float()  # type: ignore[union-attr]
+        scale = (squares / len(data)).sqrt().clamp(min=LEAST).float()
         for module in (self.generator, self.discriminator):
-            module.changes.scale.copy_(scale)  # type: ignore[union-attr,operator]
+            module.changes.scale.copy_(scale)
 
     def players(self) -> dict[str, nn.Module]:
         return {"discriminator": self.discriminator, "generator": self.generator}
@@ -162,8 +162,8 @@ class ContinuedPast(Exportable):
     """A past (N, P, F) and flat noise → the past and the path after it, (N, T, F)."""
 
     def forward(self, source: Tensor, latent: Tensor) -> Tensor:  # type: ignore[override]
-        size = self.generator.writer.input_size
-        path = self.generator(source, latent.unflatten(1, (-1, size)))  # type: ignore[arg-type]
+        size: int = self.generator.writer.input_size  # type: ignore[union-attr, assignment]
+        path = self.generator(source, latent.unflatten(1, (-1, size)))
         return torch.cat([source, path], 1).float()
 
 
