@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec
-from sparring.domains.series.sources import Array, Sequences, open_sequences, sines
+from sparring.domains.series.sources import Array, Sequences, open_sequences, sines, slow_sines
 from sparring.errors import UserError
 from sparring.recipe import Section
 
+MADE = {"sines": sines, "slow-sines": slow_sines}
 SHOWN = 64  # windows that a game keeps to show its samples beside, at most
 SHOWN_VALUES = 20_000  # and their numbers
 
@@ -24,14 +25,14 @@ SHOWN_VALUES = 20_000  # and their numbers
 class SeriesOptions(Section):
     """The recipe's `data` section."""
 
-    source: str = pydantic.Field("sines", description="sines, or a file: .csv, .tsv, .npy, .npz")
+    source: str = pydantic.Field("sines", description="sines, slow-sines, or a file: .csv, .tsv, .npy, .npz")
     window: int = pydantic.Field(24, ge=2, description="steps of a sample; longer sequences are cut into windows")
     stride: int = pydantic.Field(1, ge=1, description="steps from the start of a window to that of the next")
     key: str | None = pydantic.Field(
         None, description="the column that tells sequences apart; none: one called `sequence`, if there is one"
     )
-    count: int = pydantic.Field(10_000, ge=2, description="of `sines`: how many")
-    features: int = pydantic.Field(5, ge=1, description="of `sines`: how many side by side")
+    count: int = pydantic.Field(10_000, ge=2, description="of sines: how many")
+    features: int = pydantic.Field(5, ge=1, description="of sines: how many side by side")
 
 
 def open_series(options: SeriesOptions, scaling: Mapping[str, Any] | None = None) -> SeriesData:
@@ -41,8 +42,8 @@ def open_series(options: SeriesOptions, scaling: Mapping[str, Any] | None = None
     Raises UserError where there are fewer than two windows, or where features are others than those of `scaling`.
     """
     name = options.source
-    if name == "sines":
-        waves = sines(options.count, options.window, options.features)
+    if name in MADE:
+        waves = MADE[name](options.count, options.window, options.features)
         found = Sequences([*waves], [f"x{number + 1}" for number in range(options.features)], whole=True)
     else:
         found = open_sequences(name, options.key)
