@@ -2,6 +2,7 @@
 
 from sparring.core.game import Game
 from sparring.domains.series.games.rcgan import RCGAN
+from sparring.domains.series.games.steady import Steady
 from sparring.domains.series.games.timegan import TimeGAN
 
-GAMES: dict[str, type[Game]] = {"timegan": TimeGAN, "rcgan": RCGAN}
+GAMES: dict[str, type[Game]] = {"timegan": TimeGAN, "rcgan": RCGAN, "steady": Steady}

@@ -62,3 +62,9 @@ class SeriesGame(Game):
     def spec_to_share(cls, spec: DataSpec) -> DataSpec:
         """Without the windows of the data that samples are shown beside."""
         return replace(spec, extra={key: value for key, value in spec.extra.items() if key != "shown"})
+
+
+def repeat_lasting(drawn: Tensor, lasting: int) -> Tensor:
+    """Noise (N, T, L) whose last `lasting` numbers are at every step those of the first."""
+    own = drawn.shape[2] - lasting
+    return torch.cat([drawn[..., :own], drawn[:, :1, own:].expand(-1, drawn.shape[1], -1)], dim=2)
