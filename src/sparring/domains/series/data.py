@@ -18,10 +18,11 @@ from sparring.domains.series.attributes import Attribute, attributes_of, fit_att
 from sparring.domains.series.channels import Channels, channels_of
 from sparring.domains.series.clock import Part, calendar
 from sparring.domains.series.returns import Returns, code_returns, plain, returns_of
-from sparring.domains.series.sources import Array, Columns, Sequences, open_sequences, sines
+from sparring.domains.series.sources import Array, Columns, Sequences, open_sequences, sines, slow_sines
 from sparring.errors import UserError, nearest
 from sparring.recipe import Section
 
+MADE = {"sines": sines, "slow-sines": slow_sines}
 SHOWN = 64  # windows that a game keeps to show its samples beside, at most
 SHOWN_VALUES = 20_000  # and their numbers
 READING = ("key", "columns", "missing", "time", "gaps", "attributes")  # options that say how a file is read
@@ -31,7 +32,7 @@ FRAMES, FRAME_VALUES = 1024, 100_000  # frames that a game draws from, at most, 
 class SeriesOptions(Section):
     """The recipe's `data` section."""
 
-    source: str = pydantic.Field("sines", description="sines, or a file: .csv, .tsv, .parquet, .npy, .npz")
+    source: str = pydantic.Field("sines", description="sines, slow-sines, or a file: .csv, .tsv, .parquet, .npy, .npz")
     window: int = pydantic.Field(24, ge=2, description="steps of a sample; longer sequences are cut into windows")
     stride: int = pydantic.Field(1, ge=1, description="steps from the start of a window to that of the next")
     shortest: int | None = pydantic.Field(
@@ -62,8 +63,8 @@ class SeriesOptions(Section):
         False, description="features that are prices, learnt as log returns; true: all; drawn as prices again"
     )
     tails: bool = pydantic.Field(True, description="take heavy tails off returns, by Lambert's W, and put them back on")
-    count: int = pydantic.Field(10_000, ge=2, description="of `sines`: how many")
-    features: int = pydantic.Field(5, ge=1, description="of `sines`: how many side by side")
+    count: int = pydantic.Field(10_000, ge=2, description="of sines: how many")
+    features: int = pydantic.Field(5, ge=1, description="of sines: how many side by side")
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def open_series(
 
 def read_sequences(options: SeriesOptions, known: Mapping[str, Any] | None = None) -> Sequences:
     """The sequences that the options name. known: as in `open_series`; what were attributes there, are here. Raises UserError."""
-    if options.source == "sines":
-        waves = sines(options.count, options.window, options.features)
+    if options.source in MADE:
+        waves = MADE[options.source](options.count, options.window, options.features)
         return Sequences([*waves], [f"x{number + 1}" for number in range(options.features)], whole=True)
     kinds = dict(options.attributes) | {each.name: each.kind for each in attributes_of(known or {})}
     return open_sequences(options.source, Columns(options.key, options.time, options.columns, kinds))

@@ -1,6 +1,6 @@
 """From what a user writes as `data.source` to sequences of values over time.
 
-`sines`      made anew by the procedure of TimeGAN's paper, always the same
+`sines`      made anew by the procedure of TimeGAN's paper, always the same; `slow-sines`, by that of its code
 .npy .npz    (N, T, F) sequences, or (T, F) or (T,), one long sequence; in an .npz under one of KEYS, or the only array
 .csv .tsv    a row a step, with a line of names or without; one sequence, or several told apart by a key column
 .parquet     the same rows
@@ -90,13 +90,22 @@ def sines(count: int, steps: int, features: int, seed: int = 0) -> Array:
     return np.sin(2 * np.pi * frequency * np.arange(steps)[:, None] + phase)
 
 
+def slow_sines(count: int, steps: int, features: int, seed: int = 0) -> Array:
+    """Sines (count, steps, features) as TimeGAN's code draws them: sin(ηt + θ), η and θ ~ U[0, 0.1], brought to [0, 1]."""
+    rng = np.random.default_rng(seed)
+    frequency, phase = rng.uniform(0, 0.1, (2, count, 1, features))
+    return (np.sin(frequency * np.arange(steps)[:, None] + phase) + 1) / 2
+
+
 def open_sequences(reference: str, columns: Columns | None = None) -> Sequences:
     """Read a file whole. Raises UserError where there is nothing that can be read as numbers over time."""
     columns = columns or Columns()
     path = Path(reference).expanduser()
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".tsv", ".parquet", ".npy", ".npz"):
-        raise UserError(f"{reference}: not a source of series; there are sines, and .csv .tsv .parquet .npy .npz files")
+        raise UserError(
+            f"{reference}: not a source of series; there are sines, slow-sines, and .csv .tsv .parquet .npy .npz files"
+        )
     if not path.is_file():
         there = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{reference}: no such file{nearest(path.name, there)}; is the path right?")

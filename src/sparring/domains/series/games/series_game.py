@@ -29,12 +29,13 @@ class SeriesGame(Game):
 
     pads: whether the game's losses look only at a window's own steps, where sequences are shorter. conditional: whether its
     networks are told attributes and calendar; then `decode` gets them behind the noise of each step. uniform: noise is
-    U[0, 1) and not N(0, 1).
+    U[0, 1) and not N(0, 1). lasting: numbers of noise, the last of a step's, that stay the same all window long.
     """
 
     pads: ClassVar[bool] = False
     conditional: ClassVar[bool] = False
     uniform: ClassVar[bool] = False
+    lasting: int = 0
 
     shown: Tensor
     shown_mask: Tensor
@@ -81,9 +82,9 @@ class SeriesGame(Game):
         return torch.from_numpy(calendar(Clock(**extra["channels"]["clock"]), np.array(frames["times"]), parts)).float()
 
     def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
-        """Noise (count, T, noise_size), anew at each step."""
+        """Noise (count, T, noise_size): anew at each step, and after that what lasts."""
         draw = chance.uniform if self.uniform else chance.normal
-        return draw(count, self.steps, self.noise_size, device=self.device, rng=rng)
+        return repeat_lasting(draw(count, self.steps, self.noise_size, device=self.device, rng=rng), self.lasting)
 
     def decode(self, noise: Tensor) -> Tensor:
         """Windows (N, T, F) of noise (N, T, noise_size), of a conditional game (N, T, noise_size + given_size)."""
@@ -201,11 +202,11 @@ class WindowFunction(Exportable):
         for name, module in modules.items():
             self.add_module(name, module)
         self.decode, self.given, self.uniform = game.decode, game.given, game.uniform
-        self.shape = (game.steps, game.noise_size)
+        self.shape, self.lasting = (game.steps, game.noise_size), game.lasting
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """Windows float32 (N, T, F), each feature between 0 and 1."""
-        noise = latent.unflatten(1, self.shape)
+        noise = repeat_lasting(latent.unflatten(1, self.shape), self.lasting)
         if self.uniform:
             noise = (noise + 1) / 2
         given = self.given(label, None)
@@ -221,3 +222,11 @@ def require_one_length(extra: Mapping[str, Any], kind: str) -> None:
 def own_steps(logits: Tensor, mask: Tensor | None) -> Tensor:
     """Of logits (N, T) those of a window's own steps, (n,); all where there is no mask (N, T)."""
     return logits if mask is None else logits[mask > 0]
+
+
+def repeat_lasting(drawn: Tensor, lasting: int) -> Tensor:
+    """Noise (N, T, L) whose last `lasting` numbers are at every step those of the first."""
+    own = drawn.shape[2] - lasting
+    if not lasting:
+        return drawn
+    return torch.cat([drawn[..., :own], drawn[:, :1, own:].expand(-1, drawn.shape[1], -1)], dim=2)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from sparring.core import processes
+from sparring.core import chance, processes
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.domains.series.games.series_game import SeriesGame
 from sparring.domains.series.networks import Recurrent
 
 TINY = 1e-6  # keeps the slope of a root finite at 0
+NEAR = 0.01  # how far states are moved to see how steep the discriminator is; they lie between 0 and 1
 
 
 class Autoencoder(nn.Module):
@@ -50,8 +51,12 @@ class Generator(nn.Module):
 class TimeGAN(SeriesGame):
     """Five recurrent networks in three phases: windows are learnt to be coded; codes, to be foretold; then all play.
 
-    width, depth: of the networks. embedding, supervising: steps of the first two phases; the game is played after them.
+    width, depth: of the networks. lasting: numbers of noise that stay the same all window long, beside as many anew at each
+    step as there are features (the paper's noise of static features, also where there are none).
+    embedding, supervising: steps of the first two phases; the game is played after them.
     gamma: weight of what the supervisor has not seen. enough: the discriminator rests where its loss is below this.
+    pairs: turns of the generator and the autoencoder a step. supervised, moments: weights in the generator's turn.
+    penalty: weight of R1, by finite differences, at states of data and of fakes.
     """
 
     uniform = True
@@ -60,17 +65,19 @@ class TimeGAN(SeriesGame):
 
     def __init__(
         self, spec: DataSpec,
-        *, width: int = 24, depth: int = 3, embedding: int = 1000, supervising: int = 1000,
-        gamma: float = 1.0, enough: float = 0.15,
+        *, width: int = 24, depth: int = 3, lasting: int = 0, embedding: int = 1000, supervising: int = 1000, pairs: int = 2,
+        gamma: float = 1.0, enough: float = 0.15, supervised: float = 100.0, moments: float = 100.0, penalty: float = 0.0,
     ) -> None:  # fmt: skip
         size = spec.shape[1]
-        super().__init__(spec, noise_size=size)
-        self.embedding, self.supervising, self.gamma, self.enough = embedding, supervising, gamma, enough
+        super().__init__(spec, noise_size=size + lasting)
+        self.lasting, self.embedding, self.supervising, self.pairs = lasting, embedding, supervising, pairs
+        self.gamma, self.enough, self.penalty = gamma, enough, penalty
+        self.supervised, self.moments = supervised, moments
         self.autoencoder = Autoencoder(size, width, depth)
-        self.generator = Generator(size, width, depth)
+        self.generator = Generator(size + lasting, width, depth)
         self.discriminator = Recurrent(width, 1, width, depth)
-        # As the last turn of a step saw it, at first that of a judge who knows nothing. A buffer, so that a resumed run lets
-        # the discriminator rest as well.
+        # As its last turn saw it, at first that of a judge who knows nothing. A buffer, so that a resumed run lets the
+        # discriminator rest as well.
         self.register_buffer("discriminator_loss", torch.tensor((2 + gamma) * math.log(2)))
 
     def players(self) -> dict[str, nn.Module]:
@@ -91,52 +98,82 @@ class TimeGAN(SeriesGame):
         if step < self.embedding + self.supervising:
             return (Turn("generator", "supervise"),)
         judged = (Turn("discriminator"),) if float(self.discriminator_loss) >= self.enough else ()
-        twice = (Turn("generator"), Turn("autoencoder", fresh=False)) * 2
-        return (*judged, *twice)
+        pair = (Turn("generator"), Turn("autoencoder", fresh=False))
+        return (*judged, *pair * self.pairs)
 
     def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
-        """What the turn's phase minimises (eqs. 7 to 9; weights as in the authors' code)."""
+        """What the turn's phase minimises (eqs. 7 to 9)."""
         data = batch["data"]
         if turn.name == "embed":
-            return Losses({"reconstruction": 10 * _root(self._reconstruction(data))})
-        states = self.autoencoder.embed(data)
-        if turn.name == "supervise":
-            return Losses({"supervised": self._supervised(states)})
+            return Losses({"reconstruction": 10 * _root(mse_loss(self._reconstructed(data), data))})
         if turn.name == "autoencoder":
+            states = self.autoencoder.embed(data)
             parts = {
                 "reconstruction": 10 * _root(mse_loss(self.autoencoder.recover(states), data)),
-                "supervised": 0.1 * self._supervised(states),
+                "supervised": 0.1 * _lag(states, self.generator.supervise(states)),
             }
-            with torch.no_grad():
-                self.discriminator_loss.copy_(processes.mean(self._judge(states)))
+            # Only where the discriminator rests must somebody look whether it has seen enough.
+            if float(self.discriminator_loss) < self.enough:
+                with torch.no_grad():
+                    self.discriminator_loss.copy_(processes.mean(self._judge(states)))
             return Losses(parts, watch={"discriminator": self.discriminator_loss.clone()})
+        # Where no part of the loss moves the embedder, no graph is needed.
+        with torch.no_grad():
+            states = self.autoencoder.embed(data)
+        if turn.name == "supervise":
+            return Losses({"supervised": _lag(states, self.generator.supervise(states))})
         if turn.name == "discriminator":
-            return Losses({"adversarial": self._judge(states)})
+            return self._judged(states)
         raw = self.generator(self.noise(batch.count))
-        foretold = self.generator.supervise(raw)
+        # One pass of the supervisor for both, and one of the discriminator.
+        foretold, following = self.generator.supervise(torch.cat([raw, states])).chunk(2)
+        fakes = self.discriminator(torch.cat([foretold, raw]) if self.gamma else foretold).split(len(raw))
+        adversarial = [weight * _as_real(each) for weight, each in zip((1, self.gamma), fakes, strict=False)]
         return Losses({
-            "adversarial": _as_real(self.discriminator(foretold)) + self.gamma * _as_real(self.discriminator(raw)),
-            "supervised": 100 * _root(self._supervised(states)),
-            "moments": 100 * moment_distance(self.autoencoder.recover(foretold), data),
+            "adversarial": torch.stack(adversarial).sum(),
+            "supervised": self.supervised * _root(_lag(states, following)),
+            "moments": self.moments * moment_distance(self.autoencoder.recover(foretold), data),
         })  # fmt: skip
 
     def decode(self, noise: Tensor) -> Tensor:
         return self.autoencoder.recover(self.generator.supervise(self.generator(noise)))
 
-    def _reconstruction(self, data: Tensor) -> Tensor:
-        return mse_loss(self.autoencoder.recover(self.autoencoder.embed(data)), data)
+    def _reconstructed(self, data: Tensor) -> Tensor:
+        return self.autoencoder.recover(self.autoencoder.embed(data))
 
-    def _supervised(self, states: Tensor) -> Tensor:
-        """How far each state is from what the one before it foretells."""
-        return mse_loss(self.generator.supervise(states)[:, :-1], states[:, 1:])
+    def _judged(self, states: Tensor) -> Losses:
+        """The discriminator's turn, and how much its logits change where states are moved a little."""
+        lots = self._lots(states)
+        looked = self.discriminator(torch.cat(lots))
+        adversarial = self._cross_entropy(looked)
+        self.discriminator_loss.copy_(processes.mean(adversarial.detach()))
+        parts = {"adversarial": adversarial}
+        if self.penalty:
+            near = torch.cat(lots[:2])
+            moved = near + NEAR * chance.normal(*near.shape, device=near.device)
+            slopes = (self.discriminator(moved) - looked[: len(near)]).mean(dim=(1, 2)) / NEAR
+            parts["r1"] = self.penalty * slopes.square().mean()
+        return Losses(parts)
 
     def _judge(self, states: Tensor) -> Tensor:
-        """The discriminator's cross entropy, on states of data and of fakes, foretold and as they are."""
+        return self._cross_entropy(self.discriminator(torch.cat(self._lots(states))))
+
+    def _lots(self, states: Tensor) -> list[Tensor]:
+        """States of data and of fakes, foretold and, where they count, as they are."""
         with torch.no_grad():
             raw = self.generator(self.noise(len(states)))
-            foretold = self.generator.supervise(raw)
-        judge = self.discriminator
-        return _as_real(judge(states)) + _as_fake(judge(foretold)) + self.gamma * _as_fake(judge(raw))
+            return [states.detach(), self.generator.supervise(raw), *([raw] if self.gamma else [])]
+
+    def _cross_entropy(self, looked: Tensor) -> Tensor:
+        """Of the discriminator, on logits of those lots."""
+        real, *fakes = looked.chunk(3 if self.gamma else 2)
+        wrong = [weight * _as_fake(each) for weight, each in zip((1, self.gamma), fakes, strict=False)]
+        return torch.stack([_as_real(real), *wrong]).sum()
+
+
+def _lag(states: Tensor, following: Tensor) -> Tensor:
+    """How far each state is from what the one before it foretells."""
+    return mse_loss(following[:, :-1], states[:, 1:])
 
 
 def moment_distance(fake: Tensor, real: Tensor) -> Tensor:

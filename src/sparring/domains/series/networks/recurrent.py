@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from sparring.domains.series.gru import GRU
 from sparring.nn.layers import require_positive
 
 Cell = Literal["gru", "lstm"]
@@ -17,8 +18,7 @@ class Recurrent(nn.Module):
     def __init__(self, inputs: int, outputs: int, width: int, depth: int, cell: Cell = "gru") -> None:
         super().__init__()
         require_positive(width=width, depth=depth)
-        kind = nn.GRU if cell == "gru" else nn.LSTM
-        self.states = kind(inputs, width, depth, batch_first=True)
+        self.states = GRU(inputs, width, depth) if cell == "gru" else nn.LSTM(inputs, width, depth, batch_first=True)
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
