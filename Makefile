@@ -9,7 +9,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python -m sparring train default
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src tests benchmarks

@@ -47,7 +47,7 @@ from sparring.domains.translation.data import TranslationOptions
 from sparring.metrics.meter import measure_of
 from sparring.nn.augmentation import AUGMENTATIONS
 from sparring.nn.mlp import VectorDiscriminator
-from sparring.recipe import Evaluate, Machine, Player, Recipe, Section, Train, load_recipe, named_recipes
+from sparring.recipe import Evaluate, Machine, Player, Private, Recipe, Section, Train, load_recipe, named_recipes
 from sparring.run import Run
 from sparring.training import checkpoint
 from sparring.training.optimizers import OPTIMIZERS, build_optimizer
@@ -215,16 +215,21 @@ def as_windows(recipe: Recipe) -> tuple[DataSpec, Batch]:
 
 
 def as_rows(recipe: Recipe) -> tuple[DataSpec, Batch]:
-    """Rows of a number and a category."""
-    TableOptions(**recipe.data)
+    """Rows of a number, of a category as the recipe wishes it, and of a protected one where it names one."""
+    options = TableOptions(**recipe.data)
+    levels = ["a", recipe.model.get("desired") or "b"]
     columns = [
-        Column("amount", "continuous", "float64", 100, centres=[0.0], deviations=[1.0], low=-4.0, high=4.0),
-        Column("kind", "category", "object", 100, levels=["a", "b"], counts=[60, 40]),
+        Column(
+            "amount", "continuous", "float64", 100, counts=[100], centres=[0.0], deviations=[1.0], low=-4.0, high=4.0
+        ),
+        Column("kind", "category", "object", 100, levels=levels, counts=[60, 40]),
     ]
-    spec = DataSpec((4,), (), 100, {"columns": [column.plain() for column in columns]})
-    hot = torch.nn.functional.one_hot(torch.arange(20) % 2, 2)
-    rows = torch.cat([torch.rand(20, 1) * 2 - 1, torch.ones(20, 1), hot], 1)
-    return spec, Batch(data=rows, asked=torch.arange(20) % 2)
+    if options.protected:
+        columns.append(Column(options.protected, "category", "object", 100, levels=["f", "m"], counts=[50, 50]))
+    hot = [torch.nn.functional.one_hot(torch.arange(20) // each % 2, 2) for each in range(1, len(columns))]
+    rows = torch.cat([torch.rand(20, 1) * 2 - 1, torch.ones(20, 1), *hot], 1)
+    extra = {"columns": [column.plain() for column in columns], "target": "kind", "protected": options.protected}
+    return DataSpec((rows.shape[1],), (), 100, extra), Batch(data=rows, asked=torch.arange(20) % 2)
 
 
 def test_the_readme_lists_every_packaged_recipe_and_no_other() -> None:
@@ -289,6 +294,7 @@ KEYS = {
     "train": keys_of(Train, "train") | keys_of(Player, "train.players.NAME"),
     "evaluate": keys_of(Evaluate, "evaluate"),
     "machine": keys_of(Machine, "machine"),
+    "private": keys_of(Private, "private"),
     "data": keys_of(ImageOptions, "data"),
     "model": set().union(*(
         keys_of(model, "model") for model in (EnergyOptions, EquilibriumOptions, SelfSupervisedOptions, ModelOptions, AuxiliaryClassifierOptions, ContrastiveOptions, InformationOptions, GrowingOptions, StyledOptions, AliasFreeOptions, AutoencoderOptions)

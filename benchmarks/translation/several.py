@@ -359,7 +359,7 @@ def patches(sides: Path, out: Path) -> Path:
 PARTS: dict[str, tuple[Callable[[Path, Path, int, int], None], int]] = {
     "bicyclegan": (bicyclegan, 1500),
     "munit": (munit, 2000),
-    "style": (style, 4000),
+    "style": (style, 3000),
 }
 """Name → what it does, and for how many steps it trains."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sparring.core.schedules import SCHEDULES
 from sparring.domains import open_domain
@@ -33,7 +33,7 @@ from sparring.measuring.evaluation import EvaluateResult, evaluate
 from sparring.options import resolve_named
 from sparring.recipe import Machine, Recipe, differences, load_recipe
 from sparring.run import Run
-from sparring.stage import TrainResult, play, speaker, start
+from sparring.stage import TrainResult, play, speaker, start, without_data
 from sparring.trained import Label, Trained, find_checkpoint, load, trusted
 from sparring.training.checkpoint import newest_good
 from sparring.training.engine import Engine
@@ -41,11 +41,17 @@ from sparring.training.launch import agreed, launched
 from sparring.training.optimizers import OPTIMIZERS
 from sparring.translating.verb import TranslateResult, translate
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Data: TypeAlias = "str | Path | DataFrame"
+"""A source by its name, or a table that is in memory."""
+
 
 def train(
     recipe: str | Path | Recipe = "default",
     *,
-    data: str | None = None,
+    data: Data | None = None,
     out: str | Path | None = None,
     steps: int | None = None,
     seed: int | None = None,
@@ -60,13 +66,13 @@ def train(
     """Train a recipe on data; writes a run folder.
 
     recipe: a packaged recipe's name, a YAML file, or a Recipe. Passing one that names `module:Class` runs that code.
-    data: a source (see `docs/data.md`); None keeps the recipe's own.
+    data: a source (see `docs/data.md`), of tables also a pandas DataFrame; None keeps the recipe's own.
     out: the run folder, which must not hold a run yet; None: `runs/RECIPE-N`.
     set: `KEY=VALUE` overrides of recipe keys.
     dry_run: resolve everything, play a few steps, report parameters, memory and time, write nothing.
     Raises UserError for what the user can mend, Interrupted after a signal (the state was saved).
     """
-    chosen = _chosen_recipe(recipe, data, steps, seed, set, precision)
+    chosen = _privately(_chosen_recipe(recipe, data, steps, seed, set, precision), quiet)
     return start(
         chosen,
         None,
@@ -80,7 +86,7 @@ def train(
 def finetune(
     run: str | Path,
     *,
-    data: str,
+    data: Data,
     out: str | Path | None = None,
     steps: int | None = None,
     seed: int | None = None,
@@ -98,8 +104,9 @@ def finetune(
     Weights whose shapes fit are taken, others (a head for another number of classes) start fresh and are named.
     """
     old = Run.open(run)
-    recipe = trusted(old.read_recipe(), trust).override(list(set), data={"source": data})
-    chosen = _chosen_recipe(recipe, None, steps, seed, (), precision)
+    recipe = trusted(old.read_recipe(), trust)
+    recipe = recipe.override(list(set), data={"source": _source(data, recipe.domain)})
+    chosen = _privately(_chosen_recipe(recipe, None, steps, seed, (), precision), quiet)
     return start(
         chosen,
         find_checkpoint(old, checkpoint),
@@ -165,6 +172,7 @@ def generate(
     label: Label = None,
     truncation: float = 1.0,
     truncation_layers: int | None = None,
+    length: int | None = None,
     edit: Sequence[str] = (),
     edit_layers: str = "all",
     codes: str | Path | None = None,
@@ -174,19 +182,26 @@ def generate(
     precision: str = "32",
     device: str = "auto",
     trust: bool = False,
+    quiet: bool = False,
 ) -> list[Path]:
     """Draw samples of a run and write them; returns the files.
+
+    label: see `Trained.generate`; of tables also what numbers and dates are to be, `"age>40,sex=Female"`.
 
     format: one of the domain's (images: png, npz, npy, sheet); None: by `out`'s ending, otherwise the domain's first.
     out: a file or folder; None: `RUN/generated…`. batch_size: samples of a forward pass at most, up to the domain's `drawn` (the default).
     precision: bits of forward passes. The same seed draws the same samples, whatever the batch size.
     truncation: less than 1 draws more typical samples; truncation_layers: in the first layers alone (style-based
-    generators). edit: `DIRECTION:STRENGTH`, of `directions`; edit_layers: `coarse`, `middle`, `fine`, or a range.
+    generators). length: steps of each sample, for games that draw sequences of any length. edit: `DIRECTION:STRENGTH`, of `directions`; edit_layers: `coarse`, `middle`, `fine`, or a range.
     codes: a file of codes that `project` wrote, in place of drawing `count` of them.
     """
     if count < 1:
         raise UserError(f"--count {count}: ask for at least one sample")
     trained = load(run, checkpoint=checkpoint, device=device, trust=trust)
+    if length is not None:
+        if codes is not None:
+            raise UserError("--codes are of samples that have a length already: leave --length out")
+        trained.game.stretch(length)
     formats = trained.domain.formats
     chosen = format or _format_of(out, formats)
     if chosen not in formats:
@@ -209,12 +224,12 @@ def generate(
             trained, run, start, edit, edit_layers, batch_size=batch_size or trained.domain.drawn, precision=precision
         )
     else:
-        samples = trained.generate(count, batch_size=batch_size, precision=precision, **drawing)
+        samples = trained.generate(count, batch_size=batch_size, precision=precision, say=speaker(quiet), **drawing)
     return trained.domain.save(samples, trained.game.conditions, target, chosen)
 
 
 def check_data(
-    source: str,
+    source: Data,
     *,
     domain: str = "image",
     progress: Callable[[int, int], None] | None = None,
@@ -225,7 +240,7 @@ def check_data(
     options: of translations, keys of the recipe's `data` section and `against`, other data that must not be among these.
     Raises UserError.
     """
-    return open_domain(domain).check(source, progress, **options)
+    return open_domain(domain).check(_source(source, domain), progress, **options)
 
 
 def prepare_data(
@@ -257,7 +272,7 @@ def resolve(recipe: Recipe) -> Recipe:
 
 def _chosen_recipe(
     recipe: str | Path | Recipe,
-    data: str | None,
+    data: Data | None,
     steps: int | None,
     seed: int | None,
     assignments: Iterable[str],
@@ -266,10 +281,24 @@ def _chosen_recipe(
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     direct = [f"train.{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
     direct += [] if precision == "auto" else [f"machine.precision={precision}"]
-    chosen = chosen.override([*assignments, *direct], **({"data": {"source": data}} if data else {}))
+    source = None if data is None else _source(data, chosen.domain)
+    chosen = chosen.override([*assignments, *direct], **({"data": {"source": source}} if source else {}))
     if chosen.train.steps is None and chosen.train.epochs is None and chosen.train.minutes is None:
         raise UserError("the recipe has no end: give train.steps, train.epochs or train.minutes")
     return resolve(chosen)
+
+
+def _source(data: Data, domain: str) -> str:
+    """What a recipe calls data: a name as it is, and what is in memory by where it is kept."""
+    return str(data) if isinstance(data, str | Path) else open_domain(domain).keep(data)
+
+
+def _privately(recipe: Recipe, quiet: bool) -> Recipe:
+    """A private recipe without what it must not have, which is said."""
+    other, off = without_data(recipe)
+    if off:
+        speaker(quiet)(f"private: switched off, for it looks at the data past the discriminator: {'; '.join(off)}")
+    return other
 
 
 def _format_of(out: str | Path | None, formats: Sequence[str]) -> str:
@@ -278,7 +307,10 @@ def _format_of(out: str | Path | None, formats: Sequence[str]) -> str:
         return "sheet"  # one picture was asked for, not a folder
     if ending in formats:
         return ending
-    if ending in {"jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "npy", "csv"} and not Path(str(out)).is_dir():
+    if (
+        ending in {"jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "npy", "csv", "xlsx"}
+        and not Path(str(out)).is_dir()
+    ):
         raise UserError(f"cannot write {out}: name a .png (one sheet), a .npz or a folder")
     return formats[0]
 

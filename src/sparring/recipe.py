@@ -152,6 +152,39 @@ class Evaluate(Section):
         return self
 
 
+class Private(Section):
+    """Differentially private training: what a turn learns of each sample is limited, and drowned in noise. Off without `epsilon` and `noise`."""
+
+    epsilon: float | None = pydantic.Field(
+        None, gt=0, description="the budget, of which no more is ever spent; none: it has no end"
+    )
+    noise: float | None = pydantic.Field(
+        None,
+        gt=0,
+        description="deviation of the noise, in units of `clip`; none: as much as `epsilon` asks of all steps",
+    )
+    clip: float = pydantic.Field(1.0, gt=0, description="length of a sample's gradient, at most")
+    delta: float = pydantic.Field(1e-5, gt=0, lt=1, description="below one in as many as there are samples")
+    counts: float | None = pydantic.Field(
+        None,
+        gt=0,
+        description="deviation of the noise on counts that describe the data, in units of what a sample changes; none: about what a "
+        "tenth of `epsilon` buys, 20 without one",
+    )
+    accountant: Literal["rdp", "prv"] = pydantic.Field(
+        "rdp", description="of opacus: rdp never says too little; prv is closer, and slower"
+    )
+    secure: bool = pydantic.Field(
+        False,
+        description="randomness from the system's cryptographic generator: then no run is repeated, or resumed, bit for bit",
+    )
+
+    @property
+    def on(self) -> bool:
+        """Whether the training is private."""
+        return self.epsilon is not None or self.noise is not None
+
+
 class Recipe(Section):
     """Everything that defines a run."""
 
@@ -166,6 +199,7 @@ class Recipe(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     machine: Machine = Machine()
+    private: Private = Private()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Recipe:

@@ -13,19 +13,21 @@ from typing import Any
 
 import torch
 
+from sparring.core.accounting import Spent
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.data.built import default_folder
 from sparring.data.dataset import Dataset
 from sparring.domains import Domain, open_domain
 from sparring.errors import Interrupted, UserError
 from sparring.metrics.meter import Measure, Meter, measure_of, with_own
-from sparring.recipe import Recipe
+from sparring.recipe import Recipe, differences
 from sparring.run import Run
 from sparring.training.autotune import tune
 from sparring.training.checkpoint import Checkpoint, readable
 from sparring.training.engine import Engine, seed_everything
 from sparring.training.follow import Evaluation, Recording, SampleSheets
 from sparring.training.listener import Listener
+from sparring.training.privacy import drawing, noise_of_counts
 from sparring.training.progress import Progress, reading_bar
 from sparring.training.trainer import Trainer
 
@@ -88,6 +90,12 @@ def play(
     in_pairs = measure is not None and require_partners(measures[measure], str(metric), translates)
     with engine.main_first(), _reading(quiet or not engine.main) as reading:
         data = domain.open_data(recipe.data, reading)
+    before = run.read_spec() if run and resume_from else None
+    if run and before and before[1] != data.fingerprint:
+        raise UserError(
+            f"{run.folder}: the data {recipe.data.get('source')!r} has changed since the run began; use `sparring finetune` for new data"
+        )
+    described = _describe_privately(domain, data, recipe, before and before[0], say)
     domain = domain.knowing(data.spec)
     measures = with_own(domain.measures, [metric] if metric else [])
     measure = None if metric is None else measure_of(measures, metric)  # these data may lack what one of them needs
@@ -97,7 +105,8 @@ def play(
         say(f"skipped {len(data.broken) - 10} more broken samples; report.html names them all")
 
     def rehearsal() -> Trainer:
-        return Trainer(domain.build_game(recipe, data.spec), data, recipe, engine, None, say=speaker(True))
+        game = domain.build_game(recipe, data.spec)
+        return Trainer(game, data, recipe, engine, None, described=described, say=speaker(True))
 
     if not resume_from:
         engine.use(tune(rehearsal, recipe, engine, remember=default_folder() / "settings"))
@@ -110,14 +119,11 @@ def play(
     if run and not resume_from:
         with engine.main_first(), _reading(quiet or not engine.main, "preparing the game") as reading:
             game.prepare(data, reading)
-    if run and resume_from and run.read_spec()[1] != data.fingerprint:
-        raise UserError(
-            f"{run.folder}: the data {recipe.data.get('source')!r} has changed since the run began; use `sparring finetune` for new data"
-        )
 
     silent = quiet or not engine.main
     progress = Progress(recipe.train.steps, minutes=recipe.train.minutes, unit=domain.unit, quiet=silent)
-    trainer = Trainer(game, data, recipe, engine, run, say=speaker(True) if silent else progress.note)
+    note = speaker(True) if silent else progress.note
+    trainer = Trainer(game, data, recipe, engine, run, described=described, say=note)
     if run is None:
         return rehearse(trainer)
     if resume_from:
@@ -152,13 +158,44 @@ def play(
     return _summary(trainer, recipe)
 
 
+def without_data(recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """A private recipe without what looks at the data past the turns that are private, and what was switched off; others as they are.
+
+    Figures measured on the data choose a checkpoint, and would tell of the data by it.
+    """
+    if not recipe.private.on:
+        return recipe, []
+    domain = open_domain(recipe.domain)
+    off = ["evaluate.metric=null", "evaluate.patience=null"]
+    other = recipe.override([*domain.game_class(recipe).without_data(recipe), *domain.without_data(recipe), *off])
+    return other, differences(recipe.plain(), other.plain())
+
+
+def _describe_privately(
+    domain: Domain, data: Dataset, recipe: Recipe, before: DataSpec | None, say: Say
+) -> list[Spent]:
+    """Leave in the description of a private training's data what may be known; what that spends. before: of a run that goes on."""
+    if not recipe.private.on:
+        return []
+    if before is not None:
+        domain.adopt(data, before)
+        return []
+    say(
+        f"private: not protected are {domain.private_outside}, and how many samples there are; docs/privacy.md says more"
+    )
+    return [
+        (noise, 1.0, 1) for noise in domain.describe_privately(data, noise_of_counts(recipe.private), drawing(recipe))
+    ]
+
+
 def unused_labels(recipe: Recipe, spec: DataSpec, game: Game) -> str:
     """One line on labels of the data that have no part in the game, and how they would; empty where all have."""
     if game.reads_labels or not spec.classes:
         return str(spec.extra.get("label_note", ""))
     kind = spec.extra.get("label_kind", "classes")
     what = "classes" if kind in ("classes", "soft") else kind
-    way = "--set model.conditional=true uses them" if "conditional" in recipe.model else "`cgan`, say, uses them"
+    other = spec.extra.get("label_recipe", "cgan")
+    way = "--set model.conditional=true uses them" if "conditional" in recipe.model else f"`{other}`, say, uses them"
     aside = ", and --set data.labels=none leaves them aside" if "labels" in recipe.data else ""
     return f"the data has {len(spec.classes)} {what}, which the recipe {recipe.name!r} does not use: {way}{aside}"
 
@@ -235,6 +272,7 @@ def _summary(trainer: Trainer, recipe: Recipe) -> TrainResult:
             "translates": trainer.game.translates,
             "format": open_domain(recipe.domain).formats[0],
             "recoveries": state.recoveries,
+            "privacy": trainer.privacy and trainer.privacy.plain(),
         },
     )
 

@@ -266,6 +266,14 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
+def show_guarantee(facts: dict[str, Any] | None) -> None:
+    """What a private training spent; nothing of others."""
+    if facts:
+        from sparring.training.privacy import guarantee
+
+        tell(guarantee(facts))
+
+
 def print_json(value: Any) -> None:
     """One line on standard output."""
     print(json.dumps(value, ensure_ascii=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sparring.core.codes import pull_to_mean
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.domains import Domain, open_domain
+from sparring.domains.domain import Sieve
 from sparring.errors import UserError
 from sparring.recipe import Recipe
 from sparring.run import Run
@@ -23,6 +24,10 @@ from sparring.training.settings import HALVES
 
 Label = str | int | Mapping[str, float] | None
 """See `core.labels.Labels.ask`: a class by name or number, or what each name is to be, as a mapping or a text."""
+Ask = Callable[[int, torch.Generator], Tensor | None]
+"""How many samples, the randomness → what a game is asked for of each, (count, …)."""
+
+PATIENCE = 200  # samples that are drawn for each that is asked for, at most
 
 
 @dataclass
@@ -44,15 +49,19 @@ class Trained:
         label: Label = None,
         truncation: float = 1.0,
         truncation_layers: int | None = None,
+        length: int | None = None,
         batch_size: int | None = None,
         precision: str = "32",
+        say: Callable[[str], None] | None = None,
     ) -> Iterator[Batch]:
         """Draw `count` samples in batches; the same seed draws the same samples, whatever the batch size.
 
         label: a class name or number for all of them, or the shares of a mixture, {name: share}. truncation: 1 draws as in
         training, less gives up variety for typical samples; truncation_layers: in so many of the first layers alone, for
-        style-based generators. batch_size: samples of a batch and, at most, of a forward pass; from 1 to `domain.drawn`, the
-        default, across whose multiples batches do not run. precision: of forward passes, 32, bf16 or 16.
+        style-based generators. length: steps of each, for games that draw sequences of any length; it stays so until another
+        is asked for. batch_size: samples of a batch and, at most, of a forward pass; from 1 to `domain.drawn`, the
+        default, across whose multiples batches do not run. precision: of forward passes, 32, bf16 or 16. say: is told how many
+        samples were rejected, of data that know more wishes than a game can be asked for (see `Domain.sieve`).
         Raises UserError for an unknown label, for one where the game has none, for a truncation that the generator does
         not have, or for a batch size or precision that cannot be.
         """
@@ -61,10 +70,20 @@ class Trained:
             raise UserError(
                 f"recipe {self.recipe.name!r} makes its samples from others: `sparring translate` does that for files"
             )
+        sieve = self.domain.sieve(self.game, label)
+        if sieve is None:
+            ask, total = _always(self.condition(label)), count
+        else:
+            ask, total = sieve.condition, PATIENCE * (count + self.domain.drawn // 8) if sieve.rejects else count
+        if length is not None:
+            self.game.stretch(length)
         if truncation == 1 and not self.game.has_codes:
-            return self._in_units(self._draw(count, seed, self.condition(label), passes))
-        codes = self._draw_codes(count, seed, label, truncation, truncation_layers)
-        return self._in_units(self._render(codes, passes))
+            samples = self._draw(total, seed, ask, passes)
+        else:
+            samples = self._render(self._draw_codes(total, seed, ask, truncation, truncation_layers), passes)
+        if sieve is not None and sieve.rejects:
+            samples = _sifted(samples, sieve, count, passes.batch, say)
+        return self._in_units(samples)
 
     def translate(self, given: Batch, *, seed: int = 0, label: Label = None, precision: str = "32") -> Batch:
         """What the game makes of `given`, a batch of data or of inputs alone; the same seed makes the same of the same.
@@ -103,7 +122,7 @@ class Trained:
         Beside it `label`, where the game is conditional. Arguments and errors as `generate`; UserError for a game that
         draws without codes.
         """
-        pieces = [*self._draw_codes(count, seed, label, truncation, truncation_layers)]
+        pieces = [*self._draw_codes(count, seed, _always(self.condition(label)), truncation, truncation_layers)]
         return Batch({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
 
     def render(self, codes: Batch, *, batch_size: int | None = None, precision: str = "32") -> Batch:
@@ -135,35 +154,32 @@ class Trained:
         size = min(batch, self.domain.cpu_batch) if self.game.device.type == "cpu" else batch
         return Passes(batch, size, HALVES.get(precision))
 
-    def _draw(self, count: int, seed: int, condition: Tensor | None, passes: Passes) -> Iterator[Batch]:
+    def _draw(self, count: int, seed: int, ask: Ask, passes: Passes) -> Iterator[Batch]:
         """Samples of a game that has no codes."""
         rng = torch.Generator(self.game.device).manual_seed(seed)
         for drawn in _portions(count, self.domain.drawn):
-            labels = None if condition is None else condition.expand(drawn, *condition.shape)
+            labels = ask(drawn, rng)
             with passes.precision(self.game.device), passing(self.game.averaged().values(), drawn, passes.size):
                 batch = self.game.generate(drawn, condition=labels, rng=rng)
             yield from _parts(batch, passes.batch)
 
     def _draw_codes(
-        self, count: int, seed: int, label: Label, truncation: float, truncation_layers: int | None
+        self, count: int, seed: int, ask: Ask, truncation: float, truncation_layers: int | None
     ) -> Iterator[Batch]:
         """The codes of `count` samples, as many at a time as are drawn together."""
         self.require_codes()
-        condition = self.condition(label)
         mean = getattr(getattr(self.game, "generator", None), "mean_code", None)
         if truncation_layers is not None and mean is None:
             raise UserError(
                 f"recipe {self.recipe.name!r}: its generator has no styles, so truncation is of the whole latent: "
                 "leave --truncation-layers out"
             )
-        return self._drawn_codes(count, seed, condition, truncation, truncation_layers)
+        return self._drawn_codes(count, seed, ask, truncation, truncation_layers)
 
-    def _drawn_codes(
-        self, count: int, seed: int, condition: Tensor | None, truncation: float, layers: int | None
-    ) -> Iterator[Batch]:
+    def _drawn_codes(self, count: int, seed: int, ask: Ask, truncation: float, layers: int | None) -> Iterator[Batch]:
         rng = torch.Generator(self.game.device).manual_seed(seed)
         for drawn in _portions(count, self.domain.drawn):
-            labels = None if condition is None else condition.expand(drawn, *condition.shape)
+            labels = ask(drawn, rng)
             with torch.no_grad():
                 if layers is None:
                     yield self.game.draw_codes(drawn, condition=labels, rng=rng, truncation=truncation)
@@ -213,6 +229,37 @@ class Passes:
         """Inside, no gradients, and autocast where it is wanted."""
         with torch.no_grad(), nullcontext() if self.half is None else torch.autocast(device.type, self.half):
             yield
+
+
+def _always(condition: Tensor | None) -> Ask:
+    """Every sample is asked for the same."""
+    return lambda count, rng: None if condition is None else condition.expand(count, *condition.shape)
+
+
+def _sifted(
+    samples: Iterator[Batch], sieve: Sieve, count: int, size: int, say: Callable[[str], None] | None
+) -> Iterator[Batch]:
+    """The first `count` samples that stay, in batches of `size`. Raises UserError where there are not so many."""
+    drawn = kept = 0
+    waiting: list[Batch] = []
+    for batch in samples:
+        batch["row"] = torch.arange(drawn, drawn + batch.count)
+        stays = sieve.keep(batch).nonzero().flatten()[: count - kept]
+        drawn += batch.count
+        kept += len(stays)
+        waiting.append(Batch({name: value[stays.to(value.device)] for name, value in batch.items()}))
+        if sum(each.count for each in waiting) >= size or kept == count:
+            whole = Batch({name: torch.cat([each[name] for each in waiting]) for name in batch})
+            parts = [*_parts(whole, size)]
+            waiting = [parts.pop()] if kept < count and parts[-1].count < size else []
+            yield from parts
+        if kept == count:
+            break
+    share = f"{kept:,} of {drawn:,} samples drawn ({kept / max(1, drawn):.2%}) were {sieve.said}"
+    if kept < count:
+        raise UserError(f"only {share}, and {count:,} are asked for: ask for fewer, or for something less rare")
+    if say is not None and kept < drawn:
+        say(f"{share}; the others were rejected")
 
 
 def _parts(batch: Batch, size: int) -> Iterator[Batch]:
@@ -290,6 +337,13 @@ def load(run: str | Path, *, checkpoint: str | int = "best", device: str = "auto
             )
         module.load_state_dict(own)
     return Trained(game.eval(), domain, recipe, spec, chosen.step)
+
+
+def guarantee_of(run: str | Path, checkpoint: str | int = "best") -> dict[str, Any] | None:
+    """What is guaranteed of a privately trained checkpoint's samples (`training.privacy.Privacy.plain`); None of others."""
+    with readable():
+        facts: dict[str, Any] | None = find_checkpoint(Run.open(run), checkpoint).state().get("privacy")
+    return facts
 
 
 def find_checkpoint(run: Run, which: str | int) -> Checkpoint:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -65,6 +67,12 @@ def test_only_the_figures_that_are_wanted_come_back(meter: Meter) -> None:
 def test_without_time_for_halves_there_is_a_figure_without_an_interval(meter: Meter) -> None:
     figure = meter.figures(samples(20, 1), "gap", seconds=0.0)["gap"]
     assert figure.interval is None and figure.facts["resamples"] == 0
+
+
+def test_a_measure_that_trains_has_an_interval_of_few_halves() -> None:
+    seldom = {"gap": replace(MEASURES["gap"], halves=10)}
+    found = Meter(Doubled(), seldom, samples(30, 0)).figures(samples(20, 1), "gap")["gap"]
+    assert found.interval is not None and found.facts["resamples"] == 10
 
 
 def test_a_measure_of_samples_sees_the_first_ones_only(meter: Meter) -> None:

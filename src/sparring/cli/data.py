@@ -23,7 +23,8 @@ def check(
         ),
     ] = None,
     set: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of translations: a key of the recipe's data section.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Of translations and tables: a key of the recipe's data section."),
     ] = None,
     json: Json = False,
 ) -> None:

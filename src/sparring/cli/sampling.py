@@ -18,7 +18,7 @@ from sparring.cli.words import (
     Trust,
 )
 from sparring.errors import UserError
-from sparring.terminal import print_json, show_export, tell
+from sparring.terminal import print_json, show_export, show_guarantee, tell
 
 STEERING, SHEETS = "Steering", "Sheets and films, in place of samples"
 
@@ -46,6 +46,10 @@ def generate(
         typer.Option(min=1, help="Samples of a forward pass at most; fewer take less memory, and are the same."),
     ] = None,
     precision: Annotated[str, typer.Option(metavar="32|bf16|16", help="Bits of forward passes.")] = "32",
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of a sample, for games that draw sequences of any length (quantgan, sigwgan)."),
+    ] = None,
     truncation: TruncationOption = 1.0,
     truncation_layers: Annotated[
         int | None,
@@ -113,6 +117,7 @@ def generate(
 ) -> None:
     """Draw samples from a trained generator; steer them, lay them on sheets, film them."""
     from sparring import api
+    from sparring.trained import guarantee_of
 
     opened: dict[str, Any] = {
         "seed": seed, "truncation": truncation, "checkpoint": checkpoint, "device": device.value, "trust": trust,
@@ -127,7 +132,7 @@ def generate(
     if asked:
         samples_only = {
             "--format": format, "--batch-size": batch_size, "--edit": edit, "--codes": codes,
-            "--truncation-layers": truncation_layers,
+            "--truncation-layers": truncation_layers, "--length": length,
         }  # fmt: skip
         if given := [name for name, value in samples_only.items() if value]:
             raise UserError(f"{given[0]} is for samples, not for {asked[0]}: leave one of them out")
@@ -151,6 +156,7 @@ def generate(
             out=out,
             label=label,
             truncation_layers=truncation_layers,
+            length=length,
             edit=edit or (),
             edit_layers=edit_layers,
             codes=codes,
@@ -168,6 +174,8 @@ def generate(
         tell(
             f"{'samples of the codes' if codes else f'{count or 64} samples'}: {paths[0] if len(paths) == 1 else paths[0].parent}"
         )
+    if not json:
+        show_guarantee(guarantee_of(run, checkpoint))
 
 
 def export(

@@ -57,7 +57,7 @@ LabelOption = Annotated[
         "--label",
         "--where",
         metavar="L",
-        help="What samples are to be: a class; cat=0.7,dog=0.3; smiling=1; age=35; of a table sex=Male,income=>50K.",
+        help="What samples are to be: a class; cat=0.7,dog=0.3; smiling=1; age=35; of a table sex=Male,age>40.",
     ),
 ]
 TruncationOption = Annotated[

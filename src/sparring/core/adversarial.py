@@ -17,11 +17,18 @@ from sparring.core import chance, processes
 from sparring.core.both_sides import BothSides, Overfitting
 from sparring.core.codes import truncate_latents
 from sparring.core.exportable import Choice, Exportable, Input, Noise, Vector
-from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
+from sparring.core.game import Batch, DataSpec, Game, Losses, Turn, Unseen
 from sparring.core.labels import Labels
 from sparring.core.losses import bind, flip_labels, resolve_loss
-from sparring.core.passes import Played, join, judge, part_size, spaced
-from sparring.core.penalties import bind_penalties, gradients_asked, play_penalties, resolve_penalties
+from sparring.core.passes import Played, PlayedRow, join, judge, part_size, spaced
+from sparring.core.penalties import (
+    ROW_BY_ROW,
+    bind_penalties,
+    gradients_asked,
+    play_penalties,
+    resolve_penalties,
+)
+from sparring.core.private import RowLoss, Rows
 from sparring.core.schedules import anneal, balanced_counts, turn_counts
 from sparring.errors import UserError
 from sparring.options import validate
@@ -72,6 +79,9 @@ class AdversarialGame(Game):
     label_weights: Tensor
     parts: Sequence[int] = ()
     """Lengths of the inputs that a sample (N, numbers) is packed of; () where it is one input."""
+    private_players = ("discriminator",)
+    private_labels = False
+    """Whether `draw_labels` draws by frequencies that a private training may know."""
 
     def __init__(
         self,
@@ -207,6 +217,58 @@ class AdversarialGame(Game):
         self.add_discriminator_terms(losses, batch, real_features, fake_features)
         return losses
 
+    def require_private(self) -> None:
+        """Raise UserError for what looks across samples, or past the discriminator."""
+        super().require_private()
+        kind = type(self)
+        more = ("look", "add_discriminator_terms", "discriminator_loss")
+        across = [each.name for each in self.penalties if each.function.func not in ROW_BY_ROW]
+        reasons = {
+            "the discriminator minimises more than an adversarial loss and its penalties": any(
+                getattr(kind, name) is not getattr(AdversarialGame, name) for name in more
+            ),
+            f"the loss {self.options.name!r} shows real samples to the generator too: choose loss.name=non_saturating, say": (
+                self.adversarial.relativistic
+            ),
+            f"loss.penalties.{''.join(across[:1])} looks across samples: choose wgan_gp or r1, say": bool(across),
+            "loss.augment is not known to change samples one by one: set loss.augment.name=none": (
+                type(self.both_sides) is not BothSides
+            ),
+            "train.turns.balance follows what the discriminator thinks of the data: leave it out": self.schedule.balance,
+            "labels are drawn as often as the data have them: train without them": (
+                self.conditional and not self.private_labels
+            ),
+        }
+        for reason, given in reasons.items():
+            if given:
+                raise UserError(f"private.epsilon: {reason}")
+
+    def row_loss(self, turn: Turn, unseen: Unseen, step: int) -> RowLoss:
+        """A real sample's share of `discriminator_loss`: it and a fake, and the penalties that are due."""
+        with torch.no_grad():
+            fake = self.disturb(self.draw(unseen), step)
+        label = self.label(unseen)
+        fakes = (fake,) if label is None else (fake, label)
+
+        def loss(judge: Callable[..., Tensor], own: Rows, against: Rows) -> Tensor:
+            (real, *label), (fake, *other) = own, against
+            real_logits, fake_logits = judge(real, *label), judge(fake, *other)
+            if self.options.label_noise:
+                real_logits, fake_logits = flip_labels(real_logits, fake_logits, self.options.label_noise)
+            total = self.adversarial.discriminator(real_logits, fake_logits)
+            played = PlayedRow(lambda samples: judge(samples, *label), real, fake)
+            for penalty in self.penalties:
+                if penalty.due(step):
+                    total = total + penalty.term(played, step)
+            return total
+
+        return RowLoss(self.discriminator, fakes, lambda batch: self.own_rows(batch, step), loss)
+
+    def own_rows(self, batch: Batch, step: int) -> Rows:
+        """Of real samples, what the discriminator is told of each: it, and its label."""
+        real, label = self.disturb(batch["data"], step), self.label(batch)
+        return (real,) if label is None else (real, label)
+
     def generator_loss(self, batch: Batch, step: int) -> Losses:
         """Adversarial loss of fakes, and of their real partners where the loss is relativistic."""
         label = self.label(batch)
@@ -250,8 +312,14 @@ class AdversarialGame(Game):
         return samples + deviation * chance.normal_like(samples) if deviation else samples
 
     def label(self, batch: Batch) -> Tensor | None:
-        """The batch's labels where the game is conditional: fakes are drawn for the same ones."""
-        return batch["label"] if self.conditional else None
+        """The batch's labels where the game is conditional: fakes are drawn for the same ones. Of unseen data, drawn ones."""
+        if not self.conditional:
+            return None
+        if isinstance(batch, Unseen):
+            if "label" not in batch.memo:
+                batch.memo["label"] = self.draw_labels(batch.count)
+            return batch.memo["label"]
+        return batch["label"]
 
     def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
         """Latents, (count, L)."""

@@ -127,6 +127,27 @@ class Picture:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Past:
+    """An input of what came before, float32 (N, steps, features), for generators that go on from it; numbers as data have them."""
+
+    name: str
+    steps: int
+    features: int
+
+    def draw(self, count: int, rng: torch.Generator) -> Tensor:
+        """Walks between 0 and 1 for `count` samples, on the CPU."""
+        steps = torch.randn(count, self.steps, self.features, generator=rng) / self.steps**0.5
+        return (0.5 + 0.2 * steps.cumsum(1)).clamp(0, 1)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-ready data."""
+        return {
+            "name": self.name, "dtype": "float32", "shape": ["batch", self.steps, self.features],
+            "values": "the steps before, each feature as samples have it",
+        }  # fmt: skip
+
+
 def smooth(count: int, channels: int, height: int, width: int, rng: torch.Generator) -> Tensor:
     """Random images (count, channels, height, width) with a standard deviation of ½ whose detail grows with its size."""
     total = torch.zeros(count, channels, height, width)
@@ -138,7 +159,7 @@ def smooth(count: int, channels: int, height: int, width: int, rng: torch.Genera
     return 0.5 * total / total.std().clamp(min=1e-6) if total.numel() > 1 else total
 
 
-Input = Noise | Choice | Vector | Picture
+Input = Noise | Choice | Vector | Picture | Past
 
 
 class Exportable(nn.Module):

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from sparring.core.exportable import Exportable
 from sparring.core.labels import Labels
+from sparring.errors import UserError
 from sparring.options import call, resolve
 
 if TYPE_CHECKING:
+    from sparring.core.private import RowLoss
     from sparring.recipe import Recipe
 
 
@@ -47,6 +49,33 @@ class Batch(dict[str, Tensor]):
         for index in range(parts):
             part = self if parts == 1 else {name: value[index::parts].clone() for name, value in self.items()}
             yield Batch(part)
+
+
+class Unseen(Batch):
+    """A batch of which only the number of samples is known: for players that must not look at the data.
+
+    Asking it for what a batch of data holds raises UserError.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.samples = count
+
+    @property
+    def count(self) -> int:
+        """The number of samples that the data would have had."""
+        return self.samples
+
+    def __missing__(self, name: str) -> Tensor:
+        raise UserError(
+            f"private.epsilon: this game looks at the data ({name}) past its discriminator, so it cannot be trained privately"
+        )
+
+    def split(self, parts: int) -> Iterator[Batch]:
+        """As many, in parts."""
+        parts = max(1, min(parts, self.samples))
+        for index in range(parts):
+            yield Unseen(len(range(index, self.samples, parts)))
 
 
 class Losses(dict[str, Tensor]):
@@ -167,6 +196,29 @@ class Game(nn.Module):
         """What `turn` minimises on `batch`. Called with gradients enabled, in train mode, under autocast."""
         raise NotImplementedError
 
+    private_players: Sequence[str] = ()
+    """Whose turns look at the data where a training is private; `row_loss` is theirs, and all others see `Unseen` batches."""
+
+    @classmethod
+    def without_data(cls, recipe: Recipe) -> list[str]:
+        """`KEY=VALUE` overrides that switch off what would look at the data in the turns of other players than these."""
+        return []
+
+    def require_private(self) -> None:
+        """Raise UserError where no private training is possible, saying why."""
+        if not self.private_players:
+            raise UserError(
+                f"private.epsilon: the game {type(self).__name__} has no discriminator that judges samples one by one, "
+                "so it cannot be trained privately"
+            )
+
+    def row_loss(self, turn: Turn, unseen: Unseen, step: int) -> RowLoss:
+        """What a turn of one of `private_players` minimises, sample by sample. Called in train mode.
+
+        unseen: how many samples to generate, to set those of the data against.
+        """
+        raise NotImplementedError
+
     def after_turn(self, turn: Turn, step: int) -> None:
         """Called after a turn's optimiser step, without gradients: clip weights, fill replay buffers, …"""
 
@@ -200,6 +252,13 @@ class Game(nn.Module):
     def translates(self) -> bool:
         """Whether samples are made from others: then there is `translate`, and in place of `generate`."""
         return type(self).translate is not Game.translate
+
+    def stretch(self, steps: int) -> None:
+        """Draw samples of so many steps from now on, whatever the length of the training data's.
+
+        Only games whose networks make sequences of any length can. Raises UserError where this one cannot.
+        """
+        raise UserError(f"{type(self).__name__} draws samples as long as those it was trained on: leave the length out")
 
     def draw_codes(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -152,6 +152,29 @@ class Played:
         """The values of one side; those of the other wait."""
         self.waiting |= {(figure, each): own for each, own in zip(sides, values.chunk(len(sides)), strict=True)}
         return self.waiting.pop((figure, side))
+
+
+class PlayedRow(Played):
+    """One sample of each side, (1, …), as a function that torch.func differentiates sample by sample."""
+
+    def squared_gradient_norms(self, side: Side) -> Tensor:
+        return self.probe(self.samples(side)).squared_gradient_norms()
+
+    def probe(self, samples: Tensor, lots: int = 1) -> Any:
+        return ProbeRow(samples, self.discriminate)
+
+
+@dataclass
+class ProbeRow:
+    """A place (1, …) to take a gradient at."""
+
+    samples: Tensor
+    discriminate: Callable[..., Tensor]
+
+    def squared_gradient_norms(self, parts: Sequence[int] = ()) -> Tensor:
+        """‖∇D‖², (1,), differentiable by the parameters."""
+        gradient = torch.func.grad(lambda samples: self.discriminate(samples).sum())(self.samples)
+        return gradient.square().flatten(1).sum(1)
 
 
 def judge(

@@ -144,6 +144,10 @@ ASKS: dict[Callable[..., Tensor], tuple[Side, str]] = {
 """Which figure of `Played` a penalty takes, and at which side: asked for at both, it comes from one pass."""
 
 
+ROW_BY_ROW = (r1, r2, r1_finite_difference, r2_finite_difference, wgan_gp, drift)
+"""Penalties whose value at a sample depends on that sample, and on the one it is paired with, alone."""
+
+
 @dataclass(frozen=True)
 class LazyPenalty:
     """A penalty, its weight λ, and the interval of steps at which it is played.

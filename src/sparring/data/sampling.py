@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Protocol
 
 import numpy as np
@@ -100,6 +101,38 @@ class Sampler:
     def epoch(self) -> float:
         """Passes over the data so far."""
         return self._position / self.count
+
+
+class PoissonSampler:
+    """Batches that each sample is in or not, by a coin of its own: what accountants of private training suppose.
+
+    A batch has `batch_size` samples on average, and may have none. It depends on `seed` and on how many there were before.
+
+    secure: coins come from the system's cryptographic generator, and no batch comes again.
+    Raises UserError where a batch would be more than all samples.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, *, secure: bool = False) -> None:
+        if batch_size > count:
+            raise UserError(
+                f"train.batch_size={batch_size}: private training draws each of the {count} samples by chance, so say at most {count}"
+            )
+        self.count, self.batch_size, self.seed, self.secure = count, batch_size, seed, secure
+        self.position = 0
+
+    @property
+    def rate(self) -> float:
+        """The probability with which a sample is in a batch."""
+        return self.batch_size / self.count
+
+    def next(self) -> Tensor:
+        """The indices of the next batch: int64 (n,), on the CPU."""
+        entropy = secrets.randbits(128) if self.secure else [self.seed, self.position // self.batch_size]
+        self.position += self.batch_size
+        rng = np.random.default_rng(np.random.SeedSequence(entropy))
+        # As many coins as samples, for less: how many fall so, and which.
+        drawn = rng.choice(self.count, rng.binomial(self.count, self.rate), replace=False, shuffle=False)
+        return torch.from_numpy(drawn.astype(np.int64))
 
 
 def generator(*numbers: int) -> torch.Generator:

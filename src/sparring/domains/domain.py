@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -54,6 +55,24 @@ class Likeness(Protocol):
         ...
 
 
+class Sieve(Protocol):
+    """What samples are to be beyond what a game can be asked for: what it is asked, and which of its samples stay.
+
+    said: what stays, in words. rejects: whether there may be samples that do not.
+    """
+
+    said: str
+    rejects: bool
+
+    def condition(self, count: int, rng: torch.Generator) -> Tensor | None:
+        """What the game is asked for (count, …), see `Game.generate`."""
+        ...
+
+    def keep(self, samples: Batch) -> Tensor:
+        """Which samples stay, bool (N,). They come in the order in which they are drawn; `row` (N,) numbers them."""
+        ...
+
+
 class Domain(ABC):
     """A kind of data: how it is opened, which games are played on it, how its samples are shown, saved and measured."""
 
@@ -74,6 +93,24 @@ class Domain(ABC):
     cpu_batch: int = 64
     """Samples of a forward pass on a CPU, at most: activations of more leave its caches (images: 1.1 to 1.9 times the time)."""
 
+    private_outside: str = "what a game is told of its data (names of classes, how many of each)"
+    """What of the data's description a private training takes for known, and does not protect."""
+
+    def without_data(self, recipe: Recipe) -> list[str]:
+        """`KEY=VALUE` overrides that make data of what a private training supposes: each sample's own."""
+        return []
+
+    def describe_privately(self, data: Dataset, noise: float, draw: Callable[[int], Tensor]) -> list[float]:
+        """Leave in `data.spec` nothing of single samples but what `private_outside` says; counts of them with noise.
+
+        noise: deviation, in units of what one sample changes. draw: so many draws of N(0, 1). Returns the noise of each query.
+        """
+        return []
+
+    def adopt(self, data: Dataset, spec: DataSpec) -> None:
+        """Describe `data` as `spec`, a description of the same data, does."""
+        data.spec = spec
+
     def knowing(self, spec: DataSpec) -> Self:
         """This domain, knowing what its data are: for kinds whose samples mean nothing without (names, types, units).
 
@@ -84,6 +121,14 @@ class Domain(ABC):
     @abstractmethod
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe's `data` section, validated, defaults filled in. Raises UserError."""
+
+    def sieve(self, game: Game, label: Any) -> Sieve | None:
+        """How samples that are `label` are drawn, where asking the game for it is not all there is to it. Raises UserError."""
+        return None
+
+    def keep(self, data: Any) -> str:
+        """Data that are in memory as a source of `open_data`: for kinds that have such. Raises UserError."""
+        raise UserError(f"{self.name} data are named by a source, which is text: {type(data).__name__} is none")
 
     @abstractmethod
     def open_data(self, options: Mapping[str, Any], progress: Progress | None = None) -> Dataset:

@@ -9,6 +9,7 @@ from typing import Any
 from sparring.recipe import Recipe
 from sparring.run import Run
 from sparring.training.checkpoint import Damaged, list_checkpoints
+from sparring.training.privacy import guarantee
 
 DRAWN = 16  # samples that the snippet draws
 LISTED = 20  # names of classes that a table has room for
@@ -32,6 +33,7 @@ def model_card(
             ("parameters", f"{description['parameters']:,}"),
             ("checkpoint", f"step {description['step']:,}" + _planned(train.steps)),
             ("seed", train.seed),
+            *([("privacy", guarantee(description["privacy"]))] if description.get("privacy") else []),
             *([("ONNX opset", facts["opset"])] if "opset" in facts else []),
             *([("quantized", quantize)] if quantize != "none" else []),
         ]),
@@ -155,6 +157,11 @@ def _inputs(description: Mapping[str, Any], draw: Mapping[str, str], uniform: st
             shape = f"({DRAWN}, {each['shape'][1]}, {', '.join(map(str, each['trained_on']))})"
             zeros = "torch.zeros({})" if "torch" in uniform else "np.zeros({}, np.float32)"
             lines.append(f'    "{each["name"]}": {zeros.format(shape)},  # in their place: {each["values"]}\n')
+            continue
+        if len(each["shape"]) == 3:
+            shape = ", ".join(map(str, [DRAWN, *each["shape"][1:]]))
+            zeros = f"torch.zeros({shape})" if "torch" in uniform else f"np.zeros(({shape}), np.float32)"
+            lines.append(f'    "{each["name"]}": {zeros},  # in their place: {each["values"]}\n')
             continue
         template = uniform if "uniform" in each.get("distribution", "") else draw[each["dtype"]]
         size = len(each["names"]) if "names" in each else each["shape"][1]

@@ -15,7 +15,7 @@ from sparring.exporting.quantize import QUANTIZERS
 from sparring.exporting.weights import to_safetensors
 from sparring.files import write_json, write_whole
 from sparring.run import Run
-from sparring.trained import load
+from sparring.trained import guarantee_of, load
 
 FORMATS = ("onnx", "safetensors", "pt2")
 QUANTIZE = ("none", *QUANTIZERS)
@@ -72,7 +72,7 @@ def export(
     if format != "safetensors":
         function = with_plain_weights(function)
         settle_sizes(function)
-    description = describe(trained, function, opened.read_spec()[1])
+    description = describe(trained, function, opened.read_spec()[1]) | {"privacy": guarantee_of(run, checkpoint)}
     if format == "safetensors":
         content, facts = to_safetensors(function, description)
     elif format == "pt2":

@@ -32,7 +32,8 @@ from sparring.metrics.memorisation import suspects
 from sparring.metrics.meter import Meter, choose_measures, with_own
 from sparring.metrics.weights import Unavailable
 from sparring.run import Run
-from sparring.trained import Label, Trained, load
+from sparring.trained import Label, Trained, guarantee_of, load
+from sparring.training.privacy import guarantee
 
 COUNT = 10_000  # samples of each side, unless the user says otherwise
 SAMPLING_SHARE = 0.5  # of the time budget that drawing and describing samples may take
@@ -143,6 +144,8 @@ def evaluate(
     space = match.domain.open_features(features, match.data, lambda done, total: tick("features", done, total))
 
     result = EvaluateResult(str(subject), str(data or match.reference), match.checkpoint, space.name, {}, 0.0)
+    if run and (facts := guarantee_of(run.folder, checkpoint)):
+        result.notes.append(f"{guarantee(facts)}; figures that are measured on the data are not part of it")
     n_real, n_fake = _counts(match, count)
     n_real, n_fake = _affordable(match, space, n_real, n_fake, clock, result.notes)
     kept = {"data"}.union(*(measures[name].needs for name in chosen)) - SMALL

@@ -48,6 +48,7 @@ class Measure:
     needs_fake: what of a sample it cannot do without on the second side alone: what a game that translates leaves there
         (`source`, `cycled`, …).
     most: take no more samples of a side than this.
+    halves: an interval is of so many halves of the samples at most, where each of them takes a training.
     resampled: whose chance the interval is to hold: of `both` sides, of `pairs` together, or of the `fake` alone, where
         the question is about just these real samples.
     probe: of a measure of the generator itself: (game in eval mode, seed) → what `compute` gets as its second side, in
@@ -62,6 +63,7 @@ class Measure:
     needs: tuple[str, ...] = ("features",)
     needs_fake: tuple[str, ...] = ()
     most: int | None = None
+    halves: int | None = None
     resampled: Resampled = "both"
     probe: Callable[[Game, int], Probed] | None = None
     within: tuple[float, float] = (0.0, math.inf)
@@ -127,6 +129,7 @@ class Meter:
         wanted: only these of the measure's figures.
         """
         measure = self.measures[name]
+        resamples = resamples if measure.halves is None else min(resamples, measure.halves)
         real, fake = _view(self.real, measure), _view(self.describe(fake), measure, fake=True)
         start = time.monotonic()
         values = self._compute(measure, real, fake)

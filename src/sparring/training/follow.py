@@ -136,6 +136,7 @@ class Recording(Listener):
         self.recorder: Recorder | None = None
         self.incidents: list[str] = []
         self.shown: dict[str, float] = {}
+        self.spent: dict[str, float] = {}
         self.paged = time.monotonic()
 
     def at_start(self, trainer: Trainer) -> None:
@@ -160,9 +161,12 @@ class Recording(Listener):
                 turn: sum(v for k, v in values.items() if k.startswith(f"loss/{turn}/")) for turn in _turns(values)
             }
             rate = state.seen / max(state.seconds, 1e-9)
+            if trainer.privacy is not None and trainer.privacy.due(state.step, trainer.finished()):
+                figures |= trainer.privacy.figures()
+                self.spent = {"ε": trainer.privacy.epsilon}
             self.recorder.record(state.step, {**values, **figures, "speed/samples_per_second": rate}, state.seconds)
         self.image(trainer)
-        self.progress.update(state.step, state.seen, self.shown)
+        self.progress.update(state.step, state.seen, {**self.shown, **self.spent})
 
     def at_recovery(self, trainer: Trainer, reason: str) -> None:
         """Steps after the checkpoint did not happen."""

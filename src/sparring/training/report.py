@@ -20,6 +20,7 @@ from sparring.errors import UserError
 from sparring.files import write_whole
 from sparring.run import Run
 from sparring.training.curves import draw_curves
+from sparring.training.privacy import guarantee
 
 STRIP = 8  # sheets in the strip over time
 STRIP_SIDE, LARGE_SIDE = 260, 2000  # pixels
@@ -53,6 +54,7 @@ def write_report(run: Run, summary: Mapping[str, Any]) -> None:
             _table("Figures", _evaluation(summary)),
             _table("Parameters", _figures(summary.get("parameters"))),
             _table("Data", _data_rows(data)),
+            _table("Privacy", _privacy(summary.get("privacy"))),
         ),
         _classes(data.get("classes") or []),
         _broken(data.get("broken") or []),
@@ -211,6 +213,11 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "(not installed)"
+
+
+def _privacy(facts: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a private training guarantees."""
+    return {"guarantee": guarantee(facts).partition(": ")[2]} if facts else {}
 
 
 def _evaluation(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -29,6 +29,9 @@ class State:
     best: dict[str, Any] = field(default_factory=dict)
     unimproved: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    noise: float = 0.0
+    account: list[list[float]] = field(default_factory=list)
+    """Of a private training: see `core.accounting`."""
 
 
 def pack(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -38,6 +41,7 @@ def pack(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]
         "state": asdict(trainer.state),
         "losses": trainer.read_losses(),  # a lazy penalty's last figure stands in the record until its next turn
         "recipe": trainer.recipe.plain(),
+        "privacy": None if trainer.privacy is None else trainer.privacy.plain(),
         "world": trainer.engine.world,
         "settings": trainer.engine.settings.plain(),
         "device": trainer.engine.device.type,

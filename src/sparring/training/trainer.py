@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from sparring.core import processes
+from sparring.core.accounting import Spent
 from sparring.core.compiled import eager
 from sparring.core.ema import Average
-from sparring.core.game import Batch, Game, Losses, Turn, mean_losses
+from sparring.core.game import Batch, Game, Losses, Turn, Unseen, mean_losses
 from sparring.core.regularize import clip_gradients, clip_weights, gradient_norm, weight_terms
 from sparring.core.schedules import learning_rate, length
 from sparring.core.standing import take_standing_statistics
 from sparring.data.dataset import Dataset, order_of
-from sparring.data.sampling import Sampler
+from sparring.data.sampling import PoissonSampler, Sampler
 from sparring.errors import Interrupted, UserError, nearest
 from sparring.nn.batch_norm import synchronise_batch_norm
 from sparring.recipe import Recipe
@@ -39,6 +40,7 @@ from sparring.training.guard import (
 from sparring.training.length import planned_steps
 from sparring.training.listener import Listener
 from sparring.training.players import PlayerState, build_player
+from sparring.training.privacy import Privacy, require_single
 from sparring.training.state import State, pack, unpack
 
 
@@ -46,6 +48,7 @@ class Trainer:
     """Plays a game to the end.
 
     run: where checkpoints go, or None to keep nothing (a dry run).
+    described: what the description of the data has spent, of a new private training.
     say: prints a line to the user.
     Raises UserError for recipes that cannot be played.
     """
@@ -59,9 +62,12 @@ class Trainer:
         run: Run | None,
         *,
         listeners: Sequence[Listener] = (),
+        described: Sequence[Spent] = (),
         say: Callable[[str], None] = print,
     ) -> None:
         options = recipe.train
+        if recipe.private.on:
+            require_single(engine)
         if options.sync_batch_norm and engine.world > 1:
             synchronise_batch_norm(game)
         self.game = engine.settings.dress(game.to(engine.device))
@@ -69,11 +75,18 @@ class Trainer:
         self.recipe, self.engine, self.run = recipe, engine, run
         self.listeners, self.say = list(listeners), say
         self.state = State(micro_batches=options.micro_batches)
-        order = order_of(data, options.batch_size, options.seed)
-        self.sampler = Sampler(
-            len(data), options.batch_size, options.seed, rank=engine.rank, world=engine.world, order=order
-        )
         self.length = planned_steps(options, game, len(data))
+        self.privacy: Privacy | None = None
+        self.sampler: Sampler | PoissonSampler
+        if recipe.private.on:
+            self.privacy = Privacy(game, recipe, len(data), self.length, described)
+            self.sampler = self.privacy.sampler
+            self.keep_account(self.privacy)
+        else:
+            order = order_of(data, options.batch_size, options.seed)
+            self.sampler = Sampler(
+                len(data), options.batch_size, options.seed, rank=engine.rank, world=engine.world, order=order
+            )
         self.players = {
             name: build_player(name, module, recipe, engine, self.length) for name, module in game.players().items()
         }
@@ -134,6 +147,8 @@ class Trainer:
                 if stopping:
                     self.tell("at_end")
                     raise Interrupted(f"stopped at step {self.state.step}")
+            if self.privacy is not None:
+                self.say(self.privacy.sentence(self.state.step))
             self.tell("at_end")
         return self.state
 
@@ -157,7 +172,10 @@ class Trainer:
             player.hold()
         parts: list[Batch] = []
         for turn in self.game.turns(step):
-            if turn.fresh or not parts:
+            if self.privacy is not None:
+                # Not the data's number of samples, which the data tell: what was asked for.
+                parts = list(Unseen(options.batch_size).split(self.state.micro_batches))
+            elif turn.fresh or not parts:
                 self.at_hand(None)
                 self.batch = self.data.batch(self.sampler.next())
                 parts = list(self.batch.split(self.state.micro_batches))
@@ -165,6 +183,8 @@ class Trainer:
         self.state.step += 1
         self.state.seen += options.batch_size
         self.state.sampler_position = self.sampler.position
+        if self.privacy is not None:
+            self.keep_account(self.privacy)
         self.state.seconds = time.monotonic() - self.started
         self.average.update(options.batch_size, self.state.seen)
 
@@ -175,7 +195,10 @@ class Trainer:
         while True:
             player.optimizer.zero_grad(set_to_none=True)
             try:
-                losses = self.accumulate(turn, player, parts, step)
+                if self.privacy is not None and turn.player in self.game.private_players:
+                    losses = self.privacy.play(turn, player, self.data, step)
+                else:
+                    losses = self.accumulate(turn, player, parts, step)
                 break
             except (RuntimeError, MemoryError) as error:
                 parts = self.smaller(parts, error)
@@ -214,6 +237,10 @@ class Trainer:
             (player.scaler.scale(loss) if player.scaler else loss).backward(inputs=player.parameters)
         return mean_losses(played)
 
+    def keep_account(self, privacy: Privacy) -> None:
+        """Let the state have what was spent, and with which noise going on will spend more."""
+        self.state.noise, self.state.account = privacy.noise, [list(each) for each in privacy.account]
+
     def meet(self, player: PlayerState, losses: Losses) -> Losses:
         """Gradients and figures as means over all processes: from here on they all know the same."""
         if self.group is None:
@@ -234,7 +261,7 @@ class Trainer:
         if not is_out_of_memory(error):
             raise error
         more = self.state.micro_batches * 2
-        if self.engine.world > 1 or more > sum(part.count for part in parts):
+        if self.privacy is not None or self.engine.world > 1 or more > sum(part.count for part in parts):
             raise UserError(
                 f"out of memory: use a smaller train.batch_size, data.size or network, or train.micro_batches={more}"
             ) from error
@@ -249,6 +276,12 @@ class Trainer:
 
     def recover(self, reason: str) -> None:
         """Go back to the last good checkpoint with a smaller learning rate. Raises UserError after too many times."""
+        if self.privacy is not None:
+            # What was spent since is spent, and the same noise on other gradients would give these away.
+            raise UserError(
+                f"training diverged at step {self.state.step} ({reason}), and a private one is not begun again from a checkpoint: "
+                "lower train.optimizer.lr, and train anew"
+            )
         recoveries, scale, step = self.state.recoveries + 1, self.state.lr_scale / 2, self.state.step
         good = files.newest_good(self.run.checkpoints, self.say) if self.run else None
         if self.run and self.engine.main:
@@ -290,6 +323,8 @@ class Trainer:
             return True
         if self.impatient:
             return True
+        if self.privacy is not None and not self.privacy.affords(self.state.step):
+            return True
         # Clocks differ between processes, so they agree on the answer.
         return options.minutes is not None and self.engine.any(self.state.seconds >= options.minutes * 60)
 
@@ -328,6 +363,8 @@ class Trainer:
     def load(self, checkpoint: files.Checkpoint) -> None:
         """Take over everything a checkpoint holds. Raises Damaged, or UserError where as many processes are needed as wrote it."""
         unpack(self, checkpoint)
+        if self.privacy is not None:
+            self.privacy.take(self.state.noise, self.state.account)
         self.standing_at = -1
         self.started = time.monotonic() - self.state.seconds
 

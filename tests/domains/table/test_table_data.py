@@ -11,10 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparring.core.game import Batch
 from sparring.domains.table.cells import Cells
-from sparring.domains.table.columns import fit_column, infer
-from sparring.domains.table.data import TableData, TableOptions, columns_of, decode, log_frequency, open_table, spans_of
+from sparring.domains.table.columns import Column, fit_column, infer
+from sparring.domains.table.data import TableData, TableOptions, columns_of, decode, log_frequency, open_table
 from sparring.domains.table.mixtures import fit_modes
+from sparring.domains.table.rows import OneHots, spans_of
 from sparring.errors import UserError
 
 torch.set_num_threads(1)
@@ -195,3 +197,122 @@ def test_an_unseen_number_of_a_column_of_single_values_is_taken_for_the_nearest(
     assert column is not None
     number, place = column.code(pd.Series([1, 4, 100]))
     assert [column.centres[n] for n in number] == [0, 5, 9] and not place.any()
+
+
+def indebted(rows: int = 600) -> pd.DataFrame:
+    """Debts, half of which are 0, and the others have a long tail."""
+    rng = np.random.default_rng(0)
+    debts = np.where(rng.random(rows) < 0.5, 0, np.exp(rng.normal(5, 1.8, rows)).round()).astype(int)
+    return pd.DataFrame({"sex": rng.choice(["m", "f"], rows), "age": rng.normal(40, 9, rows).round(1), "debt": debts})
+
+
+def test_a_long_tail_is_coded_by_its_logarithm_and_comes_back_as_it_was() -> None:
+    frame = indebted()
+    columns = [column for name in frame if (column := fit_column(frame[name], {}, 256, log_tails=True))]
+    assert [column.name for column in columns if column.log] == ["debt"]
+    data = TableData("debts", frame, columns)
+    rows = data.batch(torch.arange(len(frame)), augment=False)["data"]
+    back = decode(rows, columns)["debt"]
+    assert np.allclose(back, frame["debt"], rtol=2e-5, atol=1) and ((back == 0) == (frame["debt"] == 0)).all()
+    debt = columns[-1]
+    assert sum(debt.counts) == len(frame) and debt.counts[debt.centres.index(0.0)] == (frame["debt"] == 0).sum()
+    features = Cells(columns)(Batch(data=rows))["features"]
+    assert float(features[:, -1].std()) == pytest.approx(
+        1, abs=0.2
+    )  # measured in its own units, and not in their logarithm
+
+
+def test_a_column_is_coded_by_its_logarithm_where_it_is_said_and_slips_are_named() -> None:
+    debt = indebted()["debt"]
+    assert not fit_column(debt, {"log": False}, 256, log_tails=True).log  # type: ignore[union-attr]
+    assert fit_column(debt, {"log": True}, 256).log  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="did you mean 'log'"):
+        fit_column(debt, {"log_": True}, 256)
+    with pytest.raises(UserError, match="true or false"):
+        fit_column(debt, {"log": "yes"}, 256)
+
+
+def test_rows_are_drawn_by_modes_of_numbers_as_well_where_it_is_asked_for() -> None:
+    frame = indebted()
+    columns = [column for name in frame if (column := fit_column(frame[name], {}, 256))]
+    data = TableData("debts", frame, columns, "modes")
+    batch = data.batch(torch.zeros(6000, dtype=torch.int64))
+    sex, age, debt = spans_of(columns)
+    hot = torch.cat([batch["data"][:, span.hot] for span in (sex, age, debt)], 1)  # categories are numbered first
+    assert torch.equal(hot[torch.arange(6000), batch["asked"]], torch.ones(6000))
+    shares = torch.bincount(batch["asked"], minlength=hot.shape[1]) / 6000
+    expected = torch.cat([log_frequency(torch.tensor(span.column.counts)) / 3 for span in (sex, age, debt)])
+    assert torch.allclose(shares, expected, atol=0.03)
+
+
+def test_a_matrix_without_a_line_of_names_is_read_and_its_columns_get_some(tmp_path: Path) -> None:
+    (tmp_path / "codes.dat").write_text("0\t1\t0\n1\t1\t0\n0\t0\t1\n1\t0\t1\n")
+    data = open_table(TableOptions(source=str(tmp_path / "codes.dat")))
+    assert [column.name for column in data.columns] == ["x1", "x2", "x3"] and len(data) == 4
+    (tmp_path / "spaced.dat").write_text("0 1 7\n1 1 8\n0 0 9\n")
+    assert open_table(TableOptions(source=str(tmp_path / "spaced.dat"))).columns[2].high == 9
+
+
+def test_rows_of_one_hots_and_soft_rows_are_told_by_their_largest_number() -> None:
+    columns = [
+        Column("a", "category", "object", 3, levels=["x", "y", "z"], counts=[1, 1, 1]),
+        Column("n", "continuous", "float64", 3, centres=[0.0, 5.0], deviations=[1.0, 1.0]),
+        Column("b", "category", "object", 3, levels=["p", "q", "r"], counts=[1, 1, 1]),
+    ]
+    hots = OneHots(spans_of(columns))
+    rows = torch.tensor([[0, 1, 0, -0.7, 0, 1, 0, 0, 1], [1, 0, 0, 0.2, 1, 0, 0, 1, 0]])
+    assert hots.numbers(rows).tolist() == [[1, 1, 2], [0, 0, 1]]
+    assert hots.numbers(rows * 0.5 + 0.1).tolist() == [[1, 1, 2], [0, 0, 1]]
+    # As many numbers as one-hots, but not one in each.
+    odd = rows.clone()
+    odd[0, 0], odd[0, 4:6] = 0.5, torch.tensor([-1.0, 0.0])
+    assert hots.numbers(odd).tolist() == [[1, 1, 2], [0, 0, 1]]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_categories_are_drawn_as_often_as_their_softmax_says_and_never_beside_what_is_asked_for(seed: int) -> None:
+    torch.manual_seed(seed)
+    columns = [
+        Column("n", "continuous", "float64", 3, centres=[0.0, 5.0, 9.0], deviations=[1.0, 1.0, 1.0]),
+        Column("a", "category", "object", 3, levels=list("vwxyz"), counts=[1] * 5),
+        Column("b", "category", "object", 3, levels=list("pqr"), counts=[1] * 3),
+    ]
+    hots, made = OneHots(spans_of(columns)), torch.randn(1, 12) * 3
+    asked = torch.zeros(20000, 8)
+    asked[:, 5 + seed % 3] = 1
+    rows = hots.drawn(made.expand(20000, -1).contiguous(), torch.rand(20000, 3), asked)
+    for place, size in ((1, 3), (4, 5)):
+        shares = made[0, place : place + size].softmax(0)
+        assert torch.allclose(rows[:, place : place + size].mean(0), shares, atol=0.02)
+    assert (rows[:, 9 + seed % 3] == 1).all() and torch.equal(rows[:, 9:].sum(1), torch.ones(20000))
+    assert torch.equal(rows[:, 0], made[0, 0].tanh().expand(20000))
+    # A chance of nearly 1 still chooses a number that is there.
+    edge = hots.drawn(torch.tensor([[0.0, 0, -200, -200] + [0.0] * 8]), torch.full((1, 3), 1 - 2**-24), None)
+    assert edge[0, 1:4].tolist() == [1, 0, 0]
+
+
+def test_soft_rows_are_a_gumbel_softmax_with_its_own_gradient_and_hard_ones_have_that_gradient_too() -> None:
+    torch.manual_seed(0)
+    columns = [
+        Column("a", "category", "object", 3, levels=list("vwx"), counts=[1] * 3),
+        Column("n", "integer", "int64", 3, centres=[0.0, 5.0], deviations=[1.0, 1.0]),
+        Column("b", "category", "object", 3, levels=["p", "q"], counts=[1] * 2),
+    ]
+    hots = OneHots(spans_of(columns))
+    made, noise = torch.randn(6, 8, dtype=torch.float32, requires_grad=True), torch.randn(6, 7)
+    asked = torch.zeros(6, 5)
+    asked[0, 1] = asked[1, 4] = 1
+    logits = torch.cat([made[:, :3], made[:, 4:]], 1) + noise.index_select(1, hots.order.argsort())
+    logits = logits + 1e6 * torch.cat([asked[:, :3], torch.zeros(6, 2), asked[:, 3:]], 1)
+    a, n, b = ((part / 0.5).softmax(1) for part in logits.split([3, 2, 2], 1))
+    wanted = torch.cat([a, made[:, 3:4].tanh(), n, b], 1)
+    weights = torch.randn(6, 8)
+    (expected,) = torch.autograd.grad((wanted * weights).sum(), made)
+    for hard in (False, True):
+        rows = hots.soft(made, noise.clone(), asked, 0.5, hard)
+        (gradient,) = torch.autograd.grad((rows * weights).sum(), made)
+        assert torch.allclose(gradient, expected, atol=1e-5) and gradient[:, :3].abs().max() > 0.01
+        shown = torch.cat([wanted[:, :3].round(), wanted[:, 3:4], wanted[:, 4:].round()], 1) if hard else wanted
+        assert torch.allclose(rows[:, 3:], shown[:, 3:], atol=1e-5)
+        assert torch.equal(rows[0, :3], torch.tensor([0.0, 1, 0]))

@@ -17,6 +17,7 @@ from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.data import TableData, TableOptions, open_table
 from sparring.domains.table.games.ctgan import CTGAN, moments
 from sparring.domains.table.networks import Layer
+from sparring.domains.table.rows import spans_of
 from sparring.errors import UserError
 from sparring.recipe import Recipe, load_recipe
 
@@ -121,14 +122,13 @@ def test_the_discriminator_sees_rows_that_have_what_was_asked_for_on_both_sides(
 
 def test_a_drawn_row_has_one_category_a_column_and_places_within_reach(data: TableData) -> None:
     rows = built(data).eval().generate(64)["data"]
-    start = 0
-    for place, size in built(data).sizes:
-        if place:
-            assert rows[:, start].abs().max() <= 1
-        hot = rows[:, start + place : start + place + size]
+    spans = spans_of(data.columns)
+    for span in spans:
+        if span.column.places:
+            assert rows[:, span.start].abs().max() <= 1
+        hot = rows[:, span.hot]
         assert torch.equal(hot.sum(1), torch.ones(64)) and set(hot.unique().tolist()) <= {0.0, 1.0}
-        start += place + size
-    assert start == rows.shape[1]
+    assert spans[-1].hot.stop == rows.shape[1]
 
 
 def test_statistics_of_batch_norm_are_of_rows_as_training_asks_for_them(data: TableData) -> None:
@@ -226,11 +226,13 @@ def test_a_run_is_asked_measured_and_shown(table: Path, tmp_path: Path) -> None:
     frame = pd.read_parquet(file)
     assert (frame["kind"] == "r").all() and (frame["note"] == "a, b").all() and len(frame) == 20
     found = sparring.evaluate(
-        tmp_path / "run", metrics="marginal_error,pair_error,tstr,privacy,adherence,detection", count=150
+        tmp_path / "run",
+        metrics="marginal_error,pair_error,tstr,adherence",
+        count=80,
     )
     assert found.figures["adherence"].value == 1 and found.figures["tstr"].facts["target"] == "note"
-    assert 0 < found.figures["marginal_error"].value < 1 and 0 < found.figures["detection_auc"].value <= 1
-    assert {Path(file).name for file in found.files} == {"columns.png", "associations.png"}
+    assert 0 < found.figures["marginal_error"].value < 1
+    assert {Path(file).name for file in found.files} == {"columns.png", "associations.png", "cloud.png"}
     alone = sparring.evaluate(
         str(table), data=str(table), domain="table", metrics="marginal_error,pair_error", out=tmp_path
     )
@@ -256,5 +258,5 @@ def test_a_copula_has_the_columns_of_the_data_and_how_they_go_together_and_indep
     # In the data a size above 5 is of a kind that is not p; a draw on its own knows nothing of that.
     apart = {name: (frame["kind"] == "p").eq(frame["size"] < 5).mean() for name, frame in drawn.items()}
     assert apart["copula"] > 0.75 and apart["independent"] < 0.71
-    with pytest.raises(UserError, match="means nothing"):
-        sparring.generate(tmp_path / "copula", count=2, label="kind=p")
+    (file,) = sparring.generate(tmp_path / "copula", count=40, label="kind=r", out=tmp_path / "r.csv", quiet=True)
+    assert (pd.read_csv(file)["kind"] == "r").all()  # by rejection, for nothing can be asked of it

@@ -11,9 +11,12 @@ from torch import Tensor
 from sparring.domains.table.cells import Cells
 from sparring.domains.table.columns import fit_column
 from sparring.domains.table.data import TableData
+from sparring.domains.table.metrics import marginals
 from sparring.domains.table.metrics.marginals import associations, coded, column_distances, pair_distance
 from sparring.domains.table.metrics.privacy import closest, exact_copies, membership_auc
+from sparring.domains.table.metrics.reports import diagnostic, quality
 from sparring.domains.table.metrics.usefulness import detection, train_on_samples
+from sparring.domains.table.show import cloud
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(0)
@@ -83,3 +86,52 @@ def test_copies_and_members_are_found_and_new_rows_give_nobody_away() -> None:
     assert membership_auc(members, others, members) > 0.99
     assert membership_auc(members, others, fresh) == pytest.approx(0.5, abs=0.06)
     assert membership_auc(members, members, fresh) == 0.5
+
+
+def test_reports_of_sdmetrics_fall_when_columns_or_what_they_have_to_do_with_each_other_are_off() -> None:
+    pytest.importorskip("sdmetrics")
+    rng = np.random.default_rng(3)
+    kind = np.array(list("abc") * 200)
+    size = pd.Series(kind).map({"a": 0.0, "b": 5.0, "c": 9.0}) + rng.normal(size=600)
+    real = pd.DataFrame({"kind": kind, "size": size, "n": np.where(rng.random(600) < 0.3, np.nan, size * 3)})
+    fresh = real.sample(600, replace=True, random_state=1, ignore_index=True)
+    mixed = real.assign(size=rng.permutation(real["size"]))
+    space, (left, same, shuffled) = points(real, fresh, mixed)
+    scores = [quality(left, side, space.cells) for side in (same, shuffled)]
+    assert scores[0].total > scores[1].total + 0.1
+    assert scores[1].properties["column_shapes"] > 0.97 > 0.75 > scores[1].properties["column_pair_trends"]
+
+
+def test_a_diagnostic_sees_what_is_out_of_range_of_no_category_or_twice_the_same_key() -> None:
+    pytest.importorskip("sdmetrics")
+    real = pd.DataFrame({
+        "id": [f"p{n}" for n in range(60)], "n": np.arange(60.0), "kind": list("ab") * 30,
+        "day": pd.date_range("2020-01-01", periods=60).strftime("%d.%m.%Y"), "took": pd.to_timedelta(np.arange(60), unit="s"),
+    })  # fmt: skip
+    options = {"day": {"format": "%d.%m.%Y"}}
+    columns = [each for name in real.columns if (each := fit_column(real[name], options.get(name, {}), 256))]
+    assert diagnostic(real, real, columns).total == 1
+    for wrong in ({"n": real["n"] + 50}, {"kind": "c"}, {"id": "p1"}, {"day": "01.01.1999"}):
+        assert diagnostic(real, real.assign(**wrong), columns).total < 1, wrong
+    assert diagnostic(real, real.drop(columns="n"), columns[:1] + columns[2:]).properties["data_structure"] < 1
+
+
+def test_points_of_both_sides_are_shown_as_many_of_each() -> None:
+    for count in (3, 120):
+        figure = cloud(torch.randn(count, 4), torch.randn(count + 9, 4) + 5)
+        assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [2 * count] * 2
+    shown = figure.axes[1].collections[0]
+    places, colours = torch.tensor(np.asarray(shown.get_offsets())), shown.get_facecolors()
+    distances = torch.cdist(places, places).fill_diagonal_(torch.inf)
+    # Sides that are apart are apart in the picture: next to a point of one is another of it.
+    assert (colours[distances.argmin(1)] == colours).all(1).mean() > 0.97
+
+
+def test_of_very_many_columns_some_pairs_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.integers(0, 3, (400, 60)), rng.integers(0, 4, (400, 60))
+    whole = marginals.pair_distance(real, fake)
+    monkeypatch.setattr(marginals, "PAIRS", 300)
+    some = marginals._pairs(60)
+    assert len(some) == 300 and all(0 <= other < one < 60 for one, other in some)
+    assert marginals.pair_distance(real, fake) == pytest.approx(whole, rel=0.02)

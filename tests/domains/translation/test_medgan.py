@@ -12,6 +12,7 @@ from sparring.core.game import Batch, DataSpec, Turn
 from sparring.domains import open_domain
 from sparring.domains.translation.games.medgan import MedganGame, content_loss, style_loss
 from sparring.domains.translation.networks.casnet import CasNet
+from sparring.errors import UserError
 from sparring.recipe import load_recipe
 from sparring.training.engine import seed_everything
 
@@ -48,6 +49,18 @@ def test_every_block_refines_the_image_of_the_one_before() -> None:
         image = block(image)
         assert image.shape == (2, 1, 16, 16)
     assert torch.equal(network(source), image)
+
+
+def test_blocks_of_a_residual_cascade_add_to_the_image_they_see() -> None:
+    network = CasNet(1, (1, 16, 16), blocks=2, width=4, depth=3, residual=True)
+    source = torch.rand(2, 1, 16, 16) * 2 - 1
+    first = (source + network.blocks[0](source)).clamp(-1, 1)
+    assert torch.equal(network(source), (first + network.blocks[1](first)).clamp(-1, 1))
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert torch.equal(network(source), source)
+    with pytest.raises(UserError, match=r"model\.generator\.residual: inputs have 3 channels and outputs 1"):
+        CasNet(3, (1, 16, 16), blocks=1, width=4, depth=3, residual=True)
 
 
 def test_content_and_style_are_their_formulas() -> None:

@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from sparring.domains.series.data import SeriesOptions, cut
-from sparring.domains.series.sources import open_sequences
+from sparring.domains.series.attributes import Attribute, fit_attribute
+from sparring.domains.series.channels import Channels
+from sparring.domains.series.data import SeriesOptions, cut, read_sequences
+from sparring.domains.series.sources import Array
 
 REASONS = {
     "short": "no window fits in it",
     "holes": "it holds values that are not numbers; windows with them are left out",
     "copies": "it equals an earlier sequence",
     "constant": "it never varies",
-    "aside": "it names the steps and is no feature",
+    "aside": "it is no feature",
+    "uneven": "its steps are not evenly spaced; data.gaps=true learns the time between them",
+    "missing": "it has missing values; data.missing says what becomes of their windows",
 }
 
 
@@ -23,7 +27,8 @@ REASONS = {
 class SeriesReport:
     """What was found. Sequences count from 0, in the file's order.
 
-    summary: sequences, features, shortest and longest, usable windows. short: sequences that no window fits in.
+    summary: sequences, features, attributes and what they are, shortest and longest, usable windows. short: sequences that no
+    window fits in. uneven: sequences whose steps are not equally far from each other. missing: features with missing values.
     holes: sequences with values that are not numbers. copies: sequences that equal an earlier one.
     constant: features that never vary. aside: columns that are no features.
     """
@@ -35,10 +40,12 @@ class SeriesReport:
     copies: list[int] = field(default_factory=list)
     constant: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
+    uneven: list[int] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """A JSON-ready dict: the lists, how many each holds, and a finding for each in words."""
-        lists = {name: getattr(self, name) for name in ("short", "holes", "copies", "constant", "aside")}
+        lists = {name: getattr(self, name) for name in REASONS}
         counts = {name: len(found) for name, found in lists.items() if found}
         findings = [
             {"kind": kind, "name": self._name(each), "reason": REASONS[kind], "remove": False}
@@ -53,27 +60,50 @@ class SeriesReport:
 
 def check_series(options: SeriesOptions) -> SeriesReport:
     """Look over a file. Raises UserError where it cannot be read."""
-    found = open_sequences(options.source, options.key)
-    windows, _ = cut(options.source, found, options.window, options.stride)
-    lengths = [len(values) for values in found.values]
+    found = read_sequences(options)
+    _, values = Channels.of(options.source, found, options.missing, False, None)
+    made = cut(options.source, values, options.window, options.stride, options.shortest)
+    lengths = [len(each) for each in found.values]
+    least = options.window if options.shortest is None else min(options.shortest, options.window)
     seen: set[bytes] = set()
     copies = []
-    for number, values in enumerate(found.values):
-        content = values.tobytes()
+    for number, each in enumerate(found.values):
+        content = each.tobytes()
         if content in seen:
             copies.append(number)
         seen.add(content)
     steps = np.concatenate(found.values)
     spans = [np.ptp(column[np.isfinite(column)]) if np.isfinite(column).any() else 0 for column in steps.T]
+    attributes = [fit_attribute(name, cells, options.attributes.get(name)) for name, cells in found.attributes.items()]
+    summary: dict[str, Any] = {"sequences": len(found.values), "features": found.features}
+    if attributes:
+        summary["attributes"] = {each.name: _described(each) for each in attributes}
+    if found.clock is not None:
+        summary["time"] = found.clock.name
     return SeriesReport(
         options.source,
         {
-            "sequences": len(found.values), "features": found.features, "shortest": min(lengths),
-            "longest": max(lengths), "window": options.window, "windows": len(windows),
+            **summary, "shortest": min(lengths), "longest": max(lengths), "window": options.window,
+            "windows": len(made.windows), "padded": int((made.lengths < options.window).sum()),
         },
-        short=[number for number, length in enumerate(lengths) if length < options.window],
-        holes=[number for number, values in enumerate(found.values) if not np.isfinite(values).all()],
+        short=[number for number, length in enumerate(lengths) if length < least],
+        holes=[number for number, each in enumerate(values) if not np.isfinite(each).all()],
         copies=copies,
         constant=[name for name, span in zip(found.features, spans, strict=True) if span == 0],
         aside=[column for column, _ in found.aside],
+        uneven=[number for number, each in enumerate(found.times) if _uneven(each)],
+        missing=[name for name, column in zip(found.features, steps.T, strict=True) if np.isnan(column).any()],
     )  # fmt: skip
+
+
+def _described(attribute: Attribute) -> str:
+    if attribute.kind == "number":
+        return f"number, {attribute.low:g} to {attribute.high:g}"
+    shown = ", ".join(attribute.levels[:10]) + (", …" if len(attribute.levels) > 10 else "")
+    return f"category of {len(attribute.levels)}: {shown}"
+
+
+def _uneven(times: Array) -> bool:
+    """Whether one step in a hundred or more is not as long as the usual one."""
+    gaps = np.diff(times)
+    return len(gaps) > 1 and bool((np.abs(gaps - np.median(gaps)) > 1e-6 * np.abs(gaps).max()).mean() >= 0.01)

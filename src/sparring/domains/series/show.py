@@ -15,15 +15,15 @@ from sparring.errors import UserError
 
 PATHS = 12  # lines of a side: more would be a thicket
 FEATURES = 8  # rows of a picture
+FANS, FANNED = 4, 4  # forecasts side by side, and their features
 LAGS = 12
 
 
 def paths(samples: Array, real: Array | None, names: Sequence[str]) -> Figure:
     """A row a feature: paths of data (M, T, F) on the left, samples (N, T, F) on the right, on one scale, in their units.
 
-    Raises UserError for samples that are not finite.
+    A path has a gap where it is NaN, and may end early.
     """
-    require_finite(samples)
     shown = list(names)[:FEATURES]
     sides = [("samples", samples, STRONG)] if real is None else [("data", real, REAL), ("samples", samples, STRONG)]
     figure = Figure(figsize=(4.2 * len(sides), 0.6 + 1.35 * len(shown)), dpi=110, layout="constrained")
@@ -43,6 +43,38 @@ def paths(samples: Array, real: Array | None, names: Sequence[str]) -> Figure:
                 axes.set_xlabel("step", fontsize=8, color=INK)
     if len(names) > len(shown):
         figure.supxlabel(f"the first {len(shown)} of {len(names)} features", fontsize=8, color=INK)
+    return figure
+
+
+def fans(past: Array, came: Array | None, drawn: Array, names: Sequence[str]) -> Figure:
+    """Forecasts: a row a feature, some pasts (N, P, F) side by side, each with the bands that 50 and 90 % of what is drawn
+    (N, S, h, F) lie in, its median, and what came (N, h, F).
+    """
+    shown = list(names)[:FANNED]
+    some = np.linspace(0, len(past) - 1, min(FANS, len(past))).round().astype(int)
+    figure = Figure(figsize=(2.9 * len(some), 0.7 + 1.9 * len(shown)), dpi=110, layout="constrained")
+    grid = figure.subplots(len(shown), len(some), sharex=True, sharey="row", squeeze=False)
+    before, after = np.arange(1 - past.shape[1], 1), np.arange(drawn.shape[2] + 1)
+    for row, name in enumerate(shown):
+        for column, number in enumerate(some):
+            axes = grid[row, column]
+            last = past[number, -1, row]
+            low, lower, median, upper, high = np.quantile(
+                drawn[number, :, :, row], (0.05, 0.25, 0.5, 0.75, 0.95), axis=0
+            )
+            for bottom, top, alpha, label in ((low, high, 0.16, "90 %"), (lower, upper, 0.3, "50 %")):
+                axes.fill_between(after, np.r_[last, bottom], np.r_[last, top], color=STRONG, alpha=alpha, linewidth=0, label=label)  # fmt: skip
+            axes.plot(after, np.r_[last, median], color=STRONG, linewidth=1.2, label="median")
+            axes.plot(before, past[number, :, row], color=REAL, linewidth=1.2)
+            if came is not None:
+                axes.plot(after, np.r_[last, came[number, :, row]], color=INK, linewidth=1.2, label="what came")
+            axes.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
+            dress(axes)
+            if column == 0:
+                axes.set_ylabel(name, fontsize=8, color=INK)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=4, fontsize=8, frameon=False, labelcolor=INK)
+    figure.supxlabel("steps from the last one known", fontsize=8, color=INK)
     return figure
 
 

@@ -3,6 +3,7 @@
 `sines`      made anew by the procedure of TimeGAN's paper, always the same; `slow-sines`, by that of its code
 .npy .npz    (N, T, F) sequences, or (T, F) or (T,), one long sequence; in an .npz under one of KEYS, or the only array
 .csv .tsv    a row a step, with a line of names or without; one sequence, or several told apart by a key column
+.parquet     the same rows
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import math
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparring.errors import UserError, nearest
+from sparring.domains.series.attributes import MOST
+from sparring.domains.series.clock import Clock, read_clock
+from sparring.errors import UserError, missing_extra, nearest
 
 Array = NDArray[np.float64]
 
@@ -37,12 +42,41 @@ class Sequences:
     """values: one float64 (T, F) a sequence, which may hold NaN. features: F names. aside: columns that were left out, with why.
 
     whole: the sequences are samples already, of one length, as arrays (N, T, F) hold them.
+    attributes: columns that are constant in each sequence, by name, a cell a sequence; an empty one is missing.
+    clock, times: the column that says when steps are, and what it says, (T,) a sequence; None where there is none.
     """
 
     values: list[Array]
     features: list[str]
     aside: list[tuple[str, str]] = field(default_factory=list)
     whole: bool = False
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    clock: Clock | None = None
+    times: list[Array] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a user says of the columns of a file.
+
+    key: the one that tells sequences apart; None takes one called `sequence`, if there is one. time: the one that says when;
+    None: the first of dates. features: the ones to learn; None: all. attributes: what columns are, by name: `category` or
+    `number` for attributes, `feature`, `drop`.
+    """
+
+    key: str | None = None
+    time: str | None = None
+    features: Sequence[str] | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self) -> list[tuple[str, str]]:
+        """(option, column) of all that are named."""
+        single = [(f"data.{option}", name) for option, name in (("key", self.key), ("time", self.time)) if name]
+        return [
+            *single,
+            *(("data.columns", name) for name in self.features or ()),
+            *(("data.attributes", name) for name in self.attributes),
+        ]
 
 
 def sines(count: int, steps: int, features: int, seed: int = 0) -> Array:
@@ -63,32 +97,45 @@ def slow_sines(count: int, steps: int, features: int, seed: int = 0) -> Array:
     return (np.sin(frequency * np.arange(steps)[:, None] + phase) + 1) / 2
 
 
-def open_sequences(reference: str, key: str | None = None) -> Sequences:
-    """Read a file whole. key: the column that tells sequences apart; None takes one called `sequence`, if there is one.
-
-    Raises UserError where there is nothing that can be read as numbers over time.
-    """
+def open_sequences(reference: str, columns: Columns | None = None) -> Sequences:
+    """Read a file whole. Raises UserError where there is nothing that can be read as numbers over time."""
+    columns = columns or Columns()
     path = Path(reference).expanduser()
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".tsv", ".npy", ".npz"):
+    if suffix not in (".csv", ".tsv", ".parquet", ".npy", ".npz"):
         raise UserError(
-            f"{reference}: not a source of series; there are sines, slow-sines, and .csv .tsv .npy .npz files"
+            f"{reference}: not a source of series; there are sines, slow-sines, and .csv .tsv .parquet .npy .npz files"
         )
     if not path.is_file():
         there = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{reference}: no such file{nearest(path.name, there)}; is the path right?")
     if suffix in (".csv", ".tsv"):
-        return _read_table(reference, path, key)
-    if key is not None:
-        raise UserError(f"{reference}: an array has no column {key!r}: leave out data.key")
-    return _as_sequences(reference, _read_array(reference, path))
+        return _sorted_out(reference, *_read_text(reference, path), columns)
+    if suffix == ".parquet":
+        return _sorted_out(reference, *_read_parquet(reference, path), columns)
+    if named := columns.named():
+        option, name = named[0]
+        raise UserError(f"{reference}: an array has no column {name!r}: leave out {option}")
+    return _read_arrays(reference, path)
 
 
-def _read_array(reference: str, path: Path) -> NDArray[np.generic]:
+def _read_arrays(reference: str, path: Path) -> Sequences:
+    """Arrays; where `lengths` (N,) are beside them, sequences end there."""
+    array, lengths = _read_array(reference, path)
+    found = _as_sequences(reference, array)
+    if lengths is None or not found.whole:
+        return found
+    if lengths.shape != (len(found.values),) or lengths.dtype.kind not in "iu" or lengths.max() > array.shape[1]:
+        raise UserError(f"{reference}: its lengths are not one whole number a sequence, {array.shape[1]} at most")
+    ended = [values[:length] for values, length in zip(found.values, lengths, strict=True)]
+    return Sequences(ended, found.features)
+
+
+def _read_array(reference: str, path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     try:
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.ndarray):
-            return found
+            return found, None
         with found as archive:
             arrays = {name: archive[name] for name in archive.files}
     except _DAMAGE as error:
@@ -96,7 +143,7 @@ def _read_array(reference: str, path: Path) -> NDArray[np.generic]:
     names = [name for name in KEYS if name in arrays] or (list(arrays) if len(arrays) == 1 else [])
     if not names:
         raise UserError(f"{reference}: no array named {', '.join(KEYS)}; it holds {', '.join(arrays) or 'none'}")
-    return arrays[names[0]]
+    return arrays[names[0]], arrays.get("lengths")
 
 
 def _as_sequences(reference: str, array: NDArray[np.generic]) -> Sequences:
@@ -108,11 +155,19 @@ def _as_sequences(reference: str, array: NDArray[np.generic]) -> Sequences:
     if values.ndim == 1:
         values = values[:, None]
     names = [f"x{number + 1}" for number in range(values.shape[-1])]
-    return Sequences([*values], names, whole=True) if values.ndim == 3 else Sequences([values], names)
+    if values.ndim < 3:
+        return Sequences([values], names)
+    # Steps at the end that hold nothing at all are there to fill the array.
+    ends = [int(np.flatnonzero(~np.isnan(each).all(axis=1)).max(initial=-1)) + 1 for each in values]
+    whole = min(ends) == values.shape[1]
+    return Sequences([each[:end] for each, end in zip(values, ends, strict=True)], names, whole=whole)
 
 
-def _read_table(reference: str, path: Path, key: str | None) -> Sequences:
-    """Values separated by commas, semicolons or tabs; a first line with a cell that is neither number nor date holds names."""
+def _read_text(reference: str, path: Path) -> tuple[dict[str, list[str]], list[int]]:
+    """Columns of cells, and the line of each row, of values separated by commas, semicolons or tabs.
+
+    A first line with a cell that is neither number nor date holds names.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
@@ -131,32 +186,121 @@ def _read_table(reference: str, path: Path, key: str | None) -> Sequences:
     for number, line in lines:
         if len(line) != len(names):
             raise UserError(f"{reference}, line {number}: {len(line)} values where the first line has {len(names)}")
-    if key is not None and key not in names:
-        raise UserError(f"{reference}: has no column {key!r} to tell sequences apart by{nearest(key, names)}")
-    key = key if key is not None else KEY_COLUMN if KEY_COLUMN in names else None
     columns = {name: [line[index] for _, line in lines] for index, name in enumerate(names)}
     if len(columns) < len(names):
         raise UserError(f"{reference}: two columns have one name: rename one")
+    return columns, [number for number, _ in lines]
+
+
+def _read_parquet(reference: str, path: Path) -> tuple[dict[str, list[str]], list[int]]:
+    """The same of a Parquet file, as text would hold it; rows count from 1."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "series", "reading Parquet") from None
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:  # pyarrow raises several kinds of its own
+        raise UserError(f"{reference}: cannot be read as Parquet: {_short(error)}") from error
+    if not table.num_rows or not table.num_columns:
+        raise UserError(f"{reference}: holds no rows")
+    return {name: [_cell(value) for value in table[name].to_pylist()] for name in table.column_names}, [
+        *range(1, table.num_rows + 1)
+    ]
+
+
+def _cell(value: object) -> str:
+    """A value as text would hold it."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _sorted_out(reference: str, cells: Mapping[str, list[str]], lines: Sequence[int], columns: Columns) -> Sequences:
+    """What each column is, and the sequences in it."""
+    for option, name in columns.named():
+        if name not in cells:
+            what = " to tell sequences apart by" if option == "data.key" else f", which {option} names"
+            raise UserError(f"{reference}: has no column {name!r}{what}{nearest(name, list(cells))}")
+    key = columns.key if columns.key is not None else KEY_COLUMN if KEY_COLUMN in cells else None
+    # Sequences in the order of their first rows, and rows in the file's order.
+    owners = cells[key] if key is not None else [""] * len(lines)
+    rows: dict[str, list[int]] = {owner: [] for owner in owners}
+    for row, owner in enumerate(owners):
+        rows[owner].append(row)
+    parts = [np.array(each) for each in rows.values()]
+
     aside: list[tuple[str, str]] = []
+    attributes: dict[str, list[str]] = {}
     kept: dict[str, Array] = {}
-    for name, cells in columns.items():
+    dates = [name for name, column in cells.items() if name != key and _is_date(column) and not _static(column, parts)]
+    clock, times = _clock(reference, cells, dates, columns.time)
+    for name, column in cells.items():
+        said = columns.attributes.get(name)
         if name == key:
             continue
-        if name == STEP_COLUMN or (all(CALENDAR.fullmatch(cell) for cell in cells if cell) and any(cells)):
+        if clock is not None and name == clock.name:
             aside.append((name, "it names the steps"))
-            continue
-        kept[name] = _numbers(reference, name, cells, [number for number, _ in lines])
+        elif said == "drop":
+            aside.append((name, "data.attributes drops it"))
+        elif said in ("category", "number") or (said is None and _static(column, parts)):
+            single = _one_each(reference, name, column, parts)
+            if said is None and _names(single):
+                aside.append((name, "it is another one in most sequences"))
+            else:
+                attributes[name] = single
+        elif said is None and (name == STEP_COLUMN or _is_date(column)):
+            aside.append((name, "it names the steps"))
+        elif columns.features is None or name in columns.features:
+            kept[name] = _numbers(reference, name, column, lines)
+        else:
+            aside.append((name, "data.columns has it not"))
     if not kept:
-        raise UserError(f"{reference}: holds no numbers beside {', '.join(columns)}")
+        raise UserError(f"{reference}: holds no numbers beside {', '.join(cells)}")
     values = np.stack([*kept.values()], axis=1)
-    if key is None:
-        return Sequences([values], [*kept], aside)
-    owners = np.array(columns[key])
-    # In the order of their first rows, and rows in the file's order.
-    return Sequences([values[owners == each] for each in dict.fromkeys(columns[key])], [*kept], aside)
+    ordered = [] if clock is None else [times[part] for part in parts]
+    return Sequences([values[part] for part in parts], [*kept], aside, False, attributes, clock, ordered)
 
 
-def _numbers(reference: str, name: str, cells: list[str], lines: list[int]) -> Array:
+def _clock(
+    reference: str, cells: Mapping[str, list[str]], dates: Sequence[str], named: str | None
+) -> tuple[Clock | None, Array]:
+    """The column that says when steps are: the one that is named, or else the first of dates."""
+    for name in [named] if named else dates:
+        if found := read_clock(name, cells[name]):
+            return found
+        if named:
+            raise UserError(
+                f"{reference}: column {name!r} of times holds what is neither a date, the year first, nor a number"
+            )
+    return None, np.zeros(0)
+
+
+def _is_date(column: Sequence[str]) -> bool:
+    return any(column) and all(CALENDAR.fullmatch(cell) for cell in column if cell)
+
+
+def _static(column: Sequence[str], parts: Sequence[NDArray[np.int64]]) -> bool:
+    """Whether a column is one value in each of several sequences, and not in all of them together."""
+    if len(parts) < 2 or max(map(len, parts)) < 2 or len(set(column)) < 2:
+        return False
+    return all(len({column[row] for row in part}) == 1 for part in parts)
+
+
+def _names(cells: Sequence[str]) -> bool:
+    """Whether words are names of sequences rather than categories of them."""
+    kinds = set(cells)
+    return len(kinds) > max(MOST, len(cells) // 2) and any(_number(cell) is None for cell in kinds)
+
+
+def _one_each(reference: str, name: str, column: Sequence[str], parts: Sequence[NDArray[np.int64]]) -> list[str]:
+    for number, part in enumerate(parts):
+        if len({column[row] for row in part}) > 1:
+            raise UserError(f"{reference}[{number}]: the attribute {name!r} changes within the sequence")
+    return [column[part[0]] for part in parts]
+
+
+def _numbers(reference: str, name: str, cells: Sequence[str], lines: Sequence[int]) -> Array:
     values = [_number(cell) for cell in cells]
     if None in values:
         where = values.index(None)

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from sparring.core.game import Batch
-from sparring.domains.table.columns import NUMBERS, WIDTH, Column
-from sparring.domains.table.data import Span, spans_of
+from sparring.domains.table.columns import NUMBERS, Column
+from sparring.domains.table.constraints import Plan
+from sparring.domains.table.data import decode, encode
+from sparring.domains.table.rows import Span, spans_of, values_of
 from sparring.errors import UserError, nearest
 
 SPACES = ("cells",)
@@ -40,22 +42,28 @@ class Cell:
 
 
 class Cells:
-    """Of each column of numbers the value, with mean 0 and deviation 1 (0 where it is missing), and 1 where it is missing;
+    """Rows as users see them, where there is a plan by which constraints are kept, as points. Of each column of numbers the value, with mean 0 and deviation 1 (0 where it is missing), and 1 where it is missing;
     of each other column its categories, √½ for the one that is there.
     """
 
     resizer = "none"
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], plan: Plan | None = None) -> None:
+        self.given, self.plan = list(columns), plan
+        columns = self.given if plan is None else plan.shown
         self.spans = spans_of(columns)
         self.cells = cells_of(self.spans)
-        known = json.dumps([column.plain() for column in columns], default=str)
+        seen = [column.plain() for column in columns], None if plan is None else [each.plain() for each in self.given]
+        known = json.dumps(seen if plan else seen[0], default=str)
         self.name = f"cells of {len(self.cells)} columns"
         self.digest = "cells-1-" + hashlib.blake2b(known.encode(), digest_size=8).hexdigest()
 
     def __call__(self, samples: Batch) -> Batch:
         """`features` float32 (N, D) of encoded rows `data`."""
         rows = samples["data"].float()
+        if self.plan is not None:
+            frame = self.plan.backward(decode(rows, self.given, rows=samples.get("row")))
+            rows = encode(frame, self.plan.shown).to(rows.device)
         parts: list[Tensor] = []
         for span in self.spans:
             hot = rows[:, span.hot]
@@ -63,16 +71,8 @@ class Cells:
                 parts.append(APART * hot)
                 continue
             mean, deviation = standards(span.column)
-            number, modes = hot.argmax(1), len(span.column.centres)
-            here = number < modes
-            # In float64 there is nothing to lose: values far from 0, dates say, stand close together.
-            centre, spread = (
-                torch.tensor([*each, 0.0], dtype=torch.float64, device=rows.device)[number]
-                for each in (span.column.centres, span.column.deviations)
-            )
-            value = centre - mean + WIDTH * rows[:, span.start].double() * spread
-            low, high = span.column.low - mean, span.column.high - mean
-            parts.append(torch.where(here, value.clamp(low, high) / deviation, 0.0)[:, None].float())
+            value, here = values_of(rows, span)
+            parts.append(torch.where(here, (value - mean) / deviation, 0.0)[:, None].float())
             if span.column.missing:
                 parts.append((~here).float()[:, None])
         return Batch(features=torch.cat(parts, 1))
@@ -98,8 +98,8 @@ def standards(column: Column) -> tuple[float, float]:
     return mean * scale, scale * float(np.sqrt((np.square(middle - mean) * shares).sum())) or 1.0
 
 
-def open_features(which: str, columns: Sequence[Column]) -> Cells:
+def open_features(which: str, columns: Sequence[Column], plan: Plan | None = None) -> Cells:
     """The space that `which` names: one of `SPACES` or `auto`. Raises UserError for any other."""
     if which not in ("auto", *SPACES):
         raise UserError(f"unknown features {which!r}{nearest(which, SPACES)}; tables have {', '.join(SPACES)}")
-    return Cells(columns)
+    return Cells(columns, plan)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparring.data.frames import read_frame
 from sparring.domains.table.columns import Column, fit_column
-from sparring.domains.table.data import TableOptions
+from sparring.domains.table.conditions import said
+from sparring.domains.table.constraints import Constraints, plan_for
+from sparring.domains.table.data import TableOptions, column_options
 from sparring.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 REASONS = {
     "text": "it is free text, which is not modelled: set its kind to drop or category",
@@ -20,6 +27,7 @@ REASONS = {
     "endless": "it holds infinite values, which are taken for missing ones",
     "rare": "it has more categories than data.max_levels; the rarest share one, and are drawn by how often they were there",
     "copies": "it equals an earlier row",
+    "breaks": "it breaks a constraint of data.constraints, and is refused by a training",
 }
 SHOWN = 1000  # copied rows that are named
 
@@ -28,7 +36,8 @@ SHOWN = 1000  # copied rows that are named
 class TableReport:
     """What was found. columns: name → what it is taken for, as `summary` has them in words. Rows count from 0.
 
-    The lists hold names of columns; copies: numbers of rows that equal an earlier one.
+    The lists hold names of columns; copies: numbers of rows that equal an earlier one. breaks: rows and the constraints
+    that they break.
     """
 
     source: str
@@ -40,13 +49,14 @@ class TableReport:
     endless: list[str] = field(default_factory=list)
     rare: list[str] = field(default_factory=list)
     copies: list[int] = field(default_factory=list)
+    breaks: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """A JSON-ready dict: the lists, how many each holds, and a finding for each in words."""
         lists = {name: getattr(self, name) for name in REASONS}
         counts = {name: len(found) for name, found in lists.items() if found}
         findings = [
-            {"kind": kind, "name": f"row {each}" if kind == "copies" else f"column {each}", "reason": REASONS[kind], "remove": False}
+            {"kind": kind, "name": _name(kind, each), "reason": REASONS[kind], "remove": False}
             for kind, found in lists.items()
             for each in found
         ]  # fmt: skip
@@ -55,12 +65,13 @@ class TableReport:
 
 def check_table(options: TableOptions) -> TableReport:
     """Look over a file. Raises UserError where it cannot be read."""
-    frame = read_frame(options.source)
+    frame = read_frame(options.source, options.query)
+    known = column_options(options, frame.columns.tolist())
     columns: dict[str, Column] = {}
     text: list[str] = []
     for name in frame.columns:
         try:
-            column = fit_column(frame[name], options.columns.get(name, {}), options.max_levels)
+            column = fit_column(frame[name], known.get(name, {}), options.max_levels, log_tails=options.log_tails)
         except UserError:
             text.append(name)
             continue
@@ -80,10 +91,31 @@ def check_table(options: TableOptions) -> TableReport:
         endless=endless,
         rare=[name for name, column in columns.items() if column.rare],
         copies=duplicated,
+        breaks=[
+            f"row {row}: {words}"
+            for words, rows in _broken(options.constraints, frame, [*columns.values()])
+            for row in np.flatnonzero(rows)[:SHOWN].tolist()
+        ],
     )
 
 
+def _broken(
+    constraints: Constraints, frame: DataFrame, columns: list[Column]
+) -> Iterable[tuple[str, NDArray[np.bool_]]]:
+    return () if constraints == Constraints() else plan_for(constraints, columns).broken(frame)
+
+
+def _name(kind: str, each: int | str) -> str:
+    return str(each) if kind == "breaks" else f"row {each}" if kind == "copies" else f"column {each}"
+
+
 def _words(column: Column) -> str:
+    if column.boolean:
+        return "boolean"
+    if column.ordered:
+        shown = [said(level) for level in column.levels]
+        order = " < ".join(shown if len(shown) <= 8 else [*shown[:4], "…", *shown[-3:]])
+        return f"ordinal, {order}" + (", by the alphabet: say data.columns.NAME.order" if column.guessed else "")
     if column.kind == "category":
         return f"category, {column.size - bool(column.rare) + len(column.rare)} of them"
     if column.kind in ("continuous", "integer"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,19 +17,69 @@ from sparring.errors import UserError, nearest
 MISSING = "missing"  # what a user calls the category of missing values
 
 
+OPERATORS = ("!=", "<=", ">=", "=", "<", ">")  # the longer ones first
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of what a user asks for: a column, one of `OPERATORS`, and what follows it, as it is written or given."""
+
+    column: Column
+    operator: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.column.name}{self.operator}{said(self.value)}"
+
+
+def read_terms(wish: Any, columns: Sequence[Column], example: str = "column=category") -> list[Term]:
+    """`"income=>50K,age>40"`, or a mapping of columns to what they equal. Raises UserError for a column that there is not.
+
+    A comma that no column's name follows belongs to a value.
+    """
+    known = {column.name: column for column in columns}
+    if isinstance(wish, Mapping):
+        given = [(str(name), "=", value) for name, value in wish.items()]
+    else:
+        starts = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+        operators = "|".join(OPERATORS)
+        given = []
+        for part in re.split(rf",\s*(?=(?:{starts})\s*(?:{operators}))", str(wish)):
+            found = re.match(rf"\s*({starts})\s*({operators})(.*)", part, re.DOTALL)
+            found = found or re.match(rf"(.*?)({operators})(.*)", part, re.DOTALL)
+            if not found:
+                raise UserError(f"{part.strip()!r} says no column; write {example}")
+            given.append((found[1].strip(), found[2], found[3].strip()))
+    terms: list[Term] = []
+    for name, operator, value in given:
+        if name not in known:
+            raise UserError(f"there is no column {name!r} to ask for{nearest(name, known)}")
+        if operator == "=" and any(each.column.name == name and each.operator == "=" for each in terms):
+            raise UserError(f"column {name!r} is asked for twice; a row has one of its categories")
+        terms.append(Term(known[name], operator, value))
+    return terms
+
+
 class TableLabels(Labels):
     """All categories of all columns, numbered column by column. What is asked for is a vector (K,), 1 where it must be.
 
-    names: `column=category`.
+    names: `column=category`. modes: whether modes of numbers can be asked for too, `column~mode`, numbered after all
+    categories; `modes` has the first number of each such column.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], modes: bool = False) -> None:
         choices = [
             (column.name, said(level)) for column in columns if column.kind == "category" for level in column.levels
         ]
-        super().__init__(tuple(f"{column}={level}" for column, level in choices), kind="attributes")
+        numbers = [column for column in columns if modes and column.kind in NUMBERS]
+        names = [f"{column}={level}" for column, level in choices]
+        starts: dict[str, int] = {}
+        for column in numbers:
+            starts[column.name] = len(names)
+            names += [f"{column.name}~{mode}" for mode in range(column.size)]
+        super().__init__(tuple(names), kind="attributes")
         self.numbers = {choice: number for number, choice in enumerate(choices)}
-        self.columns = list(columns)
+        self.columns, self.modes = list(columns), starts
 
     def ask(self, wish: Wish) -> Tensor:
         """`"income=>50K,sex=Female"`, or a mapping of columns to categories, as a vector (K,) of 0 and 1.
@@ -36,19 +87,12 @@ class TableLabels(Labels):
         Raises UserError for a column that has no categories, or a category that it has not.
         """
         asked = torch.zeros(len(self.names))
-        given = (
-            {str(key): said(value) for key, value in wish.items()}
-            if isinstance(wish, Mapping)
-            else self._read(str(wish))
-        )
-        for name, level in given.items():
-            column = next((each for each in self.columns if each.name == name), None)
-            if column is None:
-                raise UserError(
-                    f"there is no column {name!r} to ask for{nearest(name, [each.name for each in self.columns])}"
-                )
+        for term in read_terms(wish, self.columns, self.names[0]):
+            column, name, level = term.column, term.column.name, said(term.value)
             if column.kind in NUMBERS:
                 raise UserError(f"column {name!r} holds numbers: only categories can be asked for, say {self.names[0]}")
+            if term.operator != "=":
+                raise UserError(f"{term}: a game can be asked for one category of a column, say {self.names[0]}")
             if (name, level) not in self.numbers:
                 levels = [each for owner, each in self.numbers if owner == name]
                 shown = ", ".join(levels[:20]) + (", …" if len(levels) > 20 else "")
@@ -68,22 +112,6 @@ class TableLabels(Labels):
 
     def units(self, label: Tensor) -> Tensor:
         return label
-
-    def _read(self, wish: str) -> dict[str, str]:
-        """`column=category,column=category`; a comma that no column's name follows belongs to a category."""
-        names = sorted((column.name for column in self.columns), key=len, reverse=True)
-        starts = "|".join(map(re.escape, names))
-        parts = re.split(rf",\s*(?=(?:{starts})\s*=)", wish)
-        given: dict[str, str] = {}
-        for part in parts:
-            found = re.match(rf"\s*({starts})\s*=(.*)", part, re.DOTALL)
-            name, equals, level = (found[1], "=", found[2]) if found else part.partition("=")
-            if not equals:
-                raise UserError(f"{part.strip()!r} says no column; write {self.names[0]}")
-            if name.strip() in given:
-                raise UserError(f"column {name.strip()!r} is asked for twice; a row has one of its categories")
-            given[name.strip()] = level.strip()
-        return given
 
 
 def said(level: Any) -> str:

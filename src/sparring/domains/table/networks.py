@@ -49,17 +49,30 @@ class Layer(nn.Module):
 
 
 class RowDiscriminator(nn.Module):
-    """`pack` encoded rows at once (N, pack·size), and what was asked for (N, pack·K) → one logit (N,) (Lin et al. 2018)."""
+    """`pack` encoded rows at once (N, pack·size), and what was asked for (N, pack·K) → one logit (N,) (Lin et al. 2018).
+
+    asked_of: of each of the K categories, the number of its column (K,). It is told the columns that were asked for alone: what
+    was asked for in them, the rows have.
+    """
+
+    asked_of: Tensor
 
     def __init__(
-        self, size: int, conditions: int, pack: int, *, width: int = 256, depth: int = 2, dropout: float = 0.5
+        self, size: int, asked_of: Tensor, pack: int, *, width: int = 256, depth: int = 2, dropout: float = 0.5
     ) -> None:
         super().__init__()
         require_positive(width=width, depth=depth, pack=pack)
         require_dropout(dropout)
-        self.body = MLP(pack * (size + conditions), [width] * depth, dropout=dropout)
+        self.register_buffer("asked_of", asked_of, persistent=False)
+        self.pack, self.columns = pack, int(asked_of[-1]) + 1 if len(asked_of) else 0
+        self.body = MLP(pack * (size + self.columns), [width] * depth, dropout=dropout)
         self.out = nn.Linear(width, 1)
 
     def forward(self, rows: Tensor, condition: Tensor | None = None) -> Tensor:
-        x = rows if condition is None else torch.cat([rows, condition.to(rows.dtype)], 1)
+        x = rows if condition is None else torch.cat([rows, self.told(condition).to(rows.dtype)], 1)
         return self.out(self.body(x)).squeeze(1)
+
+    def told(self, condition: Tensor) -> Tensor:
+        """Which columns were asked for, (N, pack·K) → (N, pack·columns)."""
+        asked = condition.unflatten(1, (self.pack, -1))
+        return asked.new_zeros(*asked.shape[:2], self.columns).index_add(2, self.asked_of, asked).flatten(1)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +20,12 @@ REAL = "#8a97a8"  # of areas, which are louder than lines
 COLUMNS = 24  # of a table that one picture shows
 LEVELS = 10  # categories of a column that have a bar of their own
 ACROSS = 4
+POINTS, COMPONENTS, ROUNDS = (
+    500,
+    30,
+    500,
+)  # of each side in a cloud, principal components that t-SNE sees, and its iterations
+CLOUD = "#2f5d8a"  # of points of the data, which are as many and as loud as those of the samples
 Shares = NDArray[np.float64]
 
 
@@ -35,7 +43,8 @@ def marginals(features: Tensor, cells: Sequence[Cell], name: str = "samples") ->
         (_numbers if cell.number else _categories)(axes, cell, side)
         axes.set_title(cell.column.name, fontsize=9, color=INK, loc="left")
         dress(axes)
-    handles = [Axes.bar(grid[0], 0, 0, color=REAL), *Axes.plot(grid[0], [], [], color=STRONG)]
+    # Of no axes: a bar in the first would widen its range.
+    handles = [Patch(color=REAL), Line2D([], [], color=STRONG)]
     figure.legend(
         handles=handles,
         labels=["data", name],
@@ -106,4 +115,40 @@ def matrices(real: NDArray[np.float64], fake: NDArray[np.float64], names: Sequen
     bar = figure.colorbar(image, ax=panels, shrink=0.8)
     bar.set_label("association", fontsize=8, color=INK)
     bar.ax.tick_params(colors=INK, labelsize=7)
+    return figure
+
+
+def cloud(real: Tensor, fake: Tensor) -> Figure:
+    """Features of data and samples (N, D) on a plane: their principal components, and t-SNE (van der Maaten & Hinton 2008).
+
+    Where one side alone has points, the other lacks something. Of each side are the first rows, which come in random order.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    count = min(POINTS, len(real), len(fake))
+    sides = [side[:count].double().cpu().numpy() for side in (real, fake)]
+    both = np.concatenate(sides)
+    few = min(COMPONENTS, *both.shape)
+    components = PCA(few, random_state=0).fit(sides[0] if count >= few else both).transform(both)
+    perplexity = min(30.0, max(1.0, (len(both) - 1) / 3))
+    panels = {
+        "principal components of the data": components[:, :2] if few > 1 else np.repeat(components, 2, axis=1),
+        "t-SNE": TSNE(2, perplexity=perplexity, init="pca", max_iter=ROUNDS, random_state=0, n_jobs=1).fit_transform(
+            components
+        ),
+    }
+    figure = Figure(figsize=(9.6, 4.9), dpi=110, layout="constrained")
+    order = np.random.default_rng(0).permutation(len(both))  # no side lies above the other
+    colours = np.repeat([CLOUD, STRONG], count)[order]
+    for axes, (title, points) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        axes.scatter(*points[order].T, s=5, c=colours, alpha=0.55, linewidths=0)
+        axes.set_title(title, fontsize=9, color=INK, loc="left")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        dress(axes)
+    handles = [Axes.scatter(figure.axes[0], [], [], s=16, color=colour, linewidths=0) for colour in (CLOUD, STRONG)]
+    figure.legend(
+        handles=handles, labels=["data", "samples"], loc="outside upper right", ncols=2, fontsize=8, frameon=False, labelcolor=INK
+    )  # fmt: skip
     return figure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sparring.core import chance
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.core.losses import relativistic_pairing_discriminator, relativistic_pairing_generator
 from sparring.core.passes import Played
@@ -40,11 +39,11 @@ class Steady(SeriesGame):
         """Relativistic pairing, with R1 and R2 in the discriminator's turn."""
         real = 2 * batch["data"] - 1
         if turn.player == "generator":
-            fake = self.generator(self.noise(batch.count))
+            fake = self._paths(self.noise(batch.count))
             real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).chunk(2)
             return Losses({"adversarial": relativistic_pairing_generator(real_logits, fake_logits)})
         with torch.no_grad():
-            fake = self.generator(self.noise(batch.count))
+            fake = self._paths(self.noise(batch.count))
         real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).chunk(2)
         parts = {"adversarial": relativistic_pairing_discriminator(real_logits, fake_logits)}
         if self.penalty > 0 and step % self.lazy == 0:
@@ -52,18 +51,13 @@ class Steady(SeriesGame):
             parts |= {each.__name__: self.lazy * self.penalty * each(played) for each in (r1, r2)}
         return Losses(parts, watch={"margin": (real_logits - fake_logits).detach().mean()})
 
-    def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
-        """N(0, 1): numbers of each step, and after them those of the window, at every step again."""
-        return repeat_lasting(
-            chance.normal(count, self.steps, self.noise_size, device=self.device, rng=rng), self.lasting
-        )
-
-    def typical(self, noise: Tensor, truncation: float) -> Tensor:
-        return truncation * noise
-
     def decode(self, noise: Tensor) -> Tensor:
         """Cut to what data can be. The judge sees it uncut, for there is a slope beyond the edge as well."""
-        return ((self.generator(noise) + 1) / 2).clamp(0, 1)
+        return ((self._paths(noise) + 1) / 2).clamp(0, 1)
+
+    def _paths(self, noise: Tensor) -> Tensor:
+        """Windows between −1 and 1, or a little beyond."""
+        return self.generator(repeat_lasting(noise, self.lasting))
 
 
 class Judge(nn.Module):

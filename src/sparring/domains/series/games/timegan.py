@@ -59,6 +59,8 @@ class TimeGAN(SeriesGame):
     penalty: weight of R1, by finite differences, at states of data and of fakes.
     """
 
+    uniform = True
+
     discriminator_loss: Tensor
 
     def __init__(
@@ -122,7 +124,7 @@ class TimeGAN(SeriesGame):
             return Losses({"supervised": _lag(states, self.generator.supervise(states))})
         if turn.name == "discriminator":
             return self._judged(states)
-        raw = self.generator(self.noise(batch.count))
+        raw = self._states(self.noise(batch.count))
         # One pass of the supervisor for both, and one of the discriminator.
         foretold, following = self.generator.supervise(torch.cat([raw, states])).chunk(2)
         fakes = self.discriminator(torch.cat([foretold, raw]) if self.gamma else foretold).split(len(raw))
@@ -133,16 +135,12 @@ class TimeGAN(SeriesGame):
             "moments": self.moments * moment_distance(self.autoencoder.recover(foretold), data),
         })  # fmt: skip
 
-    def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
-        """Uniform on [0, 1): anew at each step, and after that what lasts."""
-        drawn = chance.uniform(count, self.steps, self.noise_size, device=self.device, rng=rng)
-        return repeat_lasting(drawn, self.lasting)
-
-    def typical(self, noise: Tensor, truncation: float) -> Tensor:
-        return 0.5 + truncation * (noise - 0.5)
-
     def decode(self, noise: Tensor) -> Tensor:
-        return self.autoencoder.recover(self.generator.supervise(self.generator(noise)))
+        return self.autoencoder.recover(self.generator.supervise(self._states(noise)))
+
+    def _states(self, noise: Tensor) -> Tensor:
+        """What the generator makes of noise, before the supervisor has seen it."""
+        return self.generator(repeat_lasting(noise, self.lasting))
 
     def _reconstructed(self, data: Tensor) -> Tensor:
         return self.autoencoder.recover(self.autoencoder.embed(data))
@@ -167,7 +165,7 @@ class TimeGAN(SeriesGame):
     def _lots(self, states: Tensor) -> list[Tensor]:
         """States of data and of fakes, foretold and, where they count, as they are."""
         with torch.no_grad():
-            raw = self.generator(self.noise(len(states)))
+            raw = self._states(self.noise(len(states)))
             return [states.detach(), self.generator.supervise(raw), *([raw] if self.gamma else [])]
 
     def _cross_entropy(self, looked: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from sparring.core import chance
 from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
-from sparring.domains.table.columns import WIDTH
-from sparring.domains.table.data import columns_of, spans_of
+from sparring.domains.table.data import columns_of
+from sparring.domains.table.rows import spans_of, values_of
 
 QUANTILES = 513  # of a column of numbers that are kept
 ROWS = 50_000  # that are looked at, at most
@@ -57,7 +57,7 @@ class Copula(Game):
         for span in self.spans:
             hot = rows[:, span.hot]
             if span.column.places:
-                here, values = self._values(rows, span)
+                values, here = values_of(rows, span)
                 missing = 1 - here.double().mean()
                 found.below[span.start] = missing
                 ordered = values[here].sort().values
@@ -131,12 +131,3 @@ class Copula(Game):
             data[rows, span.hot.start + torch.from_numpy(code).to(rows)] = 1
             data[:, span.start] = torch.from_numpy(inside).to(data)
         return Batch(data=data)
-
-    @staticmethod
-    def _values(rows: Tensor, span: Any) -> tuple[Tensor, Tensor]:
-        """Which rows have a number in the column, and which (0 for the others)."""
-        number, modes = rows[:, span.hot].argmax(1), len(span.column.centres)
-        centres, deviations = (
-            torch.tensor([*each, 0.0]).double() for each in (span.column.centres, span.column.deviations)
-        )
-        return number < modes, centres[number] + WIDTH * rows[:, span.start].double() * deviations[number]

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import pydantic
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from sparring.core import chance, processes
 from sparring.core.adversarial import AdversarialGame, LossOptions
 from sparring.core.exportable import Exportable
-from sparring.core.game import Batch, DataSpec, Losses, Turn
+from sparring.core.game import Batch, DataSpec, Losses, Turn, Unseen
 from sparring.core.passes import precise
+from sparring.core.private import Rows
 from sparring.domains.table.columns import Column
 from sparring.domains.table.conditions import TableLabels
-from sparring.domains.table.data import columns_of, log_frequency, spans_of
+from sparring.domains.table.data import columns_of, log_frequency
 from sparring.domains.table.networks import RowDiscriminator, RowGenerator
+from sparring.domains.table.rows import OneHots, Span, spans_of
 from sparring.errors import UserError
 from sparring.options import call, resolve, validate
 from sparring.recipe import Recipe, Section
 
-CERTAIN = 1e6  # above any logit
 TINY = 1e-20  # below it a uniform number's logarithm would be infinite
 
 
 class ModelOptions(Section):
-    """The recipe's `model` section."""
+    """The recipe's `model` section. networks: what the two roles are built from."""
+
+    networks: ClassVar[dict[str, type[nn.Module]]] = {"generator": RowGenerator, "discriminator": RowDiscriminator}
 
     latent: int = pydantic.Field(64, ge=1)
     generator: dict[str, Any] = pydantic.Field({}, description="width, depth")
@@ -45,7 +49,7 @@ class ModelOptions(Section):
     def resolve(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The section validated, the networks' own options filled in. Raises UserError."""
         plain = validate(cls, values, where="model")
-        for role, network in (("generator", RowGenerator), ("discriminator", RowDiscriminator)):
+        for role, network in cls.networks.items():
             plain[role] = resolve(network, plain[role], where=f"model.{role}")
         return plain
 
@@ -58,6 +62,11 @@ class TableLoss(LossOptions):
         ge=0,
         description="weight of the squared distance of second moments, which say how often two categories meet",
     )
+    marginals: float = pydantic.Field(
+        0.0,
+        ge=0,
+        description="weight of the squared distance from how often the data have each category and mode, which needs data.sampling=rows",
+    )
 
 
 class CTGAN(AdversarialGame):
@@ -69,39 +78,66 @@ class CTGAN(AdversarialGame):
     the rare ones more often.
     """
 
+    model_options: ClassVar[type[ModelOptions]] = ModelOptions
+    loss_options: ClassVar[type[TableLoss]] = TableLoss
+
     options: TableLoss
+    private_labels = True  # `TableDomain.describe_privately` has noise put on them
     asked_of: Tensor
     frequencies: Tensor
     rehearsed: Tensor
-    part_of: Tensor
-    places: Tensor
+    shares: Tensor
     hot: Tensor
 
     @classmethod
     def resolve(cls, recipe: Recipe) -> dict[str, dict[str, Any]]:
-        return {"model": ModelOptions.resolve(recipe.model), "loss": TableLoss.resolve(recipe.loss)}
+        return {"model": cls.model_options.resolve(recipe.model), "loss": cls.loss_options.resolve(recipe.loss)}
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, spec: DataSpec) -> Self:
         """Build it. Raises UserError, e.g. where rows cannot be packed."""
-        options = ModelOptions(**validate(ModelOptions, recipe.model, where="model"))
+        options = cls.model_options(**validate(cls.model_options, recipe.model, where="model"))
         size = recipe.train.batch_size
         if isinstance(size, int) and size % options.pack:
             raise UserError(
                 f"train.batch_size={size}: rows are judged {options.pack} at a time, so choose a multiple of it"
             )
+        loss = cls.loss_options(**validate(cls.loss_options, recipe.loss, where="loss"))
+        if loss.marginals and recipe.data.get("sampling") != "rows":
+            raise UserError(
+                "loss.marginals: rows that are drawn by their categories have the rare ones too often: set data.sampling=rows"
+            )
         columns = columns_of(spec)
         (width,) = spec.shape
-        count = len(TableLabels(columns).names)
-        return cls(
-            call(RowGenerator, options.generator, width, options.latent, count, where="model.generator"),
-            call(RowDiscriminator, options.discriminator, width, count, options.pack, where="model.discriminator"),
+        asked = cls.asked_spans(columns)
+        if recipe.data.get("sampling") == "modes" and len(asked) < len(spans_of(columns)):
+            raise UserError(
+                "data.sampling=modes: this game is not asked for modes of numbers; say log_frequency, or rows"
+            )
+        asked_of = asked_columns(asked)
+        networks = options.networks
+        game = cls(
+            call(networks["generator"], options.generator, width, options.latent, len(asked_of), where="model.generator"),
+            call(
+                networks["discriminator"], options.discriminator, width, asked_of, options.pack,
+                where="model.discriminator",
+            ),
             columns=columns,
             options=options,
-            loss=TableLoss(**validate(TableLoss, recipe.loss, where="loss")),
+            loss=loss,
             turns=recipe.train.turns,
             steps=recipe.train.steps,
-        )
+        )  # fmt: skip
+        game.know(options, spec)
+        return game
+
+    @classmethod
+    def asked_spans(cls, columns: list[Column]) -> list[Span]:
+        """The columns whose categories, or modes, rows are drawn for, in the order in which these are numbered."""
+        return [span for span in spans_of(columns) if span.column.kind == "category"]
+
+    def know(self, options: ModelOptions, spec: DataSpec) -> None:
+        """Take over what a subclass must know of the data besides. Raises UserError."""
 
     def __init__(
         self,
@@ -116,28 +152,52 @@ class CTGAN(AdversarialGame):
         super().__init__(
             generator, discriminator, latent=options.latent, labels=labels if labels.names else None, **rules
         )
+        asked = self.asked_spans(columns)
+        self.conditional = bool(asked)
         self.hard = options.hard
         self.pack, self.temperature, self.several = options.pack, options.temperature, options.several
         spans = spans_of(columns)
-        categories = [span for span in spans if span.column.kind == "category"]
-        self.sizes = [(span.column.places, span.column.size) for span in spans]
-        self.parts_of_rows = [size for place, modes in self.sizes for size in (place, modes) if size]
-        counts = [torch.tensor(span.column.counts, dtype=torch.float32) for span in categories]
+        self.one_hots = OneHots(spans, asked)
+        counts = [torch.tensor(span.column.counts, dtype=torch.float32) for span in asked]
         nothing = torch.zeros(0)
         # All are the data's and not the training's: checkpoints do not hold them.
         buffers = {
-            # of each category: its column, how often the data have it, and how often training asks for it
-            "asked_of": torch.repeat_interleave(torch.tensor([len(each) for each in counts], dtype=torch.int64)),
+            # of each category (or mode) that is asked for: its column, how often the data have it, and how often training asks for it
+            "asked_of": asked_columns(asked),
             "frequencies": torch.cat([nothing, *(each / each.sum() for each in counts)]),
             "rehearsed": torch.cat([nothing, *map(log_frequency, counts)]),
-            # of each number of a row: which part it belongs to, a place or the one-hot of a column
-            "part_of": torch.repeat_interleave(torch.tensor(self.parts_of_rows)),
-            # where in a row: the places of numbers, and the categories
-            "places": torch.tensor([span.start for span in spans if span.column.places], dtype=torch.int64),
-            "hot": torch.cat([nothing.long(), *(torch.arange(span.hot.start, span.hot.stop) for span in categories)]),
+            # how often the data have each category and mode, in a row's order; of places nothing is said
+            "shares": torch.cat(
+                [
+                    torch.tensor(
+                        [0.0] * span.column.places
+                        + [each / max(1, sum(span.column.counts)) for each in span.column.counts]
+                    )
+                    for span in spans
+                ]
+            ),
+            # where in a row: what is asked for
+            "hot": torch.cat([nothing.long(), *(torch.arange(span.hot.start, span.hot.stop) for span in asked)]),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
+
+    @classmethod
+    def without_data(cls, recipe: Recipe) -> list[str]:
+        """The generator sees no rows, so it has nothing to match moments with, nor what several columns of a row ask for."""
+        return ["loss.moments=0", "model.several=0"]
+
+    def require_private(self) -> None:
+        """Raise UserError where rows are judged several at once."""
+        super().require_private()
+        if self.pack > 1:
+            raise UserError(f"private.epsilon: model.pack={self.pack} judges rows together: set model.pack=1")
+
+    def own_rows(self, batch: Batch, step: int) -> Rows:
+        """A row, and the category that is asked for of it: its own, of a column that is drawn."""
+        data = batch["data"]
+        own = (self.disturb(data, step),)
+        return (*own, self._asked(data, None)) if self.conditional else own
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -146,6 +206,8 @@ class CTGAN(AdversarialGame):
 
     def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
         """A side of the game, on rows in packs."""
+        if isinstance(batch, Unseen):
+            return super().loss(turn, batch, step)
         data = batch["data"]
         # What does not fill a pack, at the end of an epoch, is left out.
         count = len(data) - len(data) % self.pack
@@ -164,17 +226,8 @@ class CTGAN(AdversarialGame):
         rows = count * self.pack
         asked = None if label is None else label.unflatten(1, (self.pack, -1)).flatten(0, 1)
         made = self.generator(self.noise(rows, rng), asked)
-        noisy = (made + self._gumbel(rows, rng)) / self.temperature
-        # A place is a part of its own, whose softmax of one number is then put right.
-        parts = [part.softmax(1) for part in noisy.split(self.parts_of_rows, 1)]
-        soft = torch.cat(parts, 1)
-        if self.hard:
-            with torch.no_grad():
-                largest = torch.stack([part.amax(1) for part in parts], 1)[:, self.part_of]
-                change = (soft == largest).to(soft.dtype) - soft
-            soft = soft + change
-        soft = soft.index_copy(1, self.places, made[:, self.places].tanh().to(soft.dtype))
-        return self._packed(self._obeying(soft, asked))
+        noise = gumbel(chance.uniform(rows, len(self.one_hots.order), device=self.device, rng=rng))
+        return self._packed(self.one_hots.soft(made, noise, asked, self.temperature, self.hard))
 
     def draw(self, batch: Batch) -> Tensor:
         """Packs of rows for those of `batch`; they stay in its memo, for what looks at rows."""
@@ -183,12 +236,20 @@ class CTGAN(AdversarialGame):
         return packs
 
     def add_generator_terms(self, losses: Losses, batch: Batch, fake: Tensor | None) -> None:
-        """How far the rows' second moments are from the data's, over the whole batch."""
-        weight = self.options.moments
-        rows = batch.memo.pop("rows")
-        if weight:
-            made, real = (moments(packs.unflatten(1, (self.pack, -1)).flatten(0, 1)) for packs in (rows, batch["data"]))
-            losses["moments"] = weight * (processes.mean(made) - processes.mean(real)).square().sum()
+        """How far the rows' second moments are from the data's, and the first from what is known of them, over the whole batch."""
+        options = self.options
+        made = batch.memo.pop("rows").unflatten(1, (self.pack, -1)).flatten(0, 1)
+        if options.moments:
+            real = batch["data"].unflatten(1, (self.pack, -1)).flatten(0, 1)
+            losses["moments"] = options.moments * self.moment_gap(made, real, batch).square().sum()
+        if options.marginals:
+            order = self.one_hots.order
+            gap = (processes.mean(precise(made).mean(0)) - self.shares).index_select(0, order)
+            losses["marginals"] = options.marginals * gap.square().sum()
+
+    def moment_gap(self, made: Tensor, real: Tensor, batch: Batch) -> Tensor:
+        """How far apart second moments of rows (N, D) of both sides are, over the whole batch, (D, D)."""
+        return processes.mean(moments(made)) - processes.mean(moments(real))
 
     def draw_labels(self, count: int, rng: torch.Generator | None = None, condition: Tensor | None = None) -> Tensor:
         """What to ask for (count, K): `condition`, and where it asks for nothing, a category as often as the data have it."""
@@ -202,31 +263,20 @@ class CTGAN(AdversarialGame):
         rng: torch.Generator | None = None,
         truncation: float = 1.0,
     ) -> Batch:
-        """Latents as `code`; beside them `label`, and `gumbel`, the noise that chooses among categories."""
+        """Latents as `code`; beside them `label`, and `chance`, the uniform number that chooses the category of each column."""
         codes = super().draw_codes(count, condition=condition, rng=rng, truncation=truncation)
-        codes["gumbel"] = self._gumbel(count, rng)
+        codes["chance"] = self._chance(count, rng)
         return codes
 
     def render(self, codes: Batch) -> Batch:
         """Encoded rows as `data` (N, D): places between −1 and 1, and of each column one category."""
         asked = codes.get("label")
         made = self.generator(codes["code"], asked).float()
-        # The largest of logits with Gumbel noise is drawn as their softmax says; what is asked for, is the largest for certain.
-        noisy = made + codes["gumbel"]
-        if asked is not None:
-            noisy.index_add_(1, self.hot, asked.to(noisy.dtype), alpha=CERTAIN)
-        data = torch.zeros_like(made)
-        data[:, self.places] = made[:, self.places].tanh()
-        start, chosen = 0, []
-        for place, size in self.sizes:
-            start += place
-            chosen.append(start + noisy[:, start : start + size].argmax(1))
-            start += size
-        return Batch(data=data.scatter_(1, torch.stack(chosen, 1), 1.0))
+        return Batch(data=self.one_hots.drawn(made, codes["chance"], asked))
 
     def rehearse(self, count: int, *, rng: torch.Generator | None = None) -> None:
         """Samples for categories as often as training asks for them, which is what batch norm's statistics are of."""
-        codes = Batch(code=self.noise(count, rng), gumbel=self._gumbel(count, rng))
+        codes = Batch(code=self.noise(count, rng), chance=self._chance(count, rng))
         if self.conditional:
             codes["label"] = self._drawn(self.rehearsed, count, rng, None)
         self.render(codes)
@@ -247,7 +297,7 @@ class CTGAN(AdversarialGame):
 
     def _asked(self, data: Tensor, asked: Tensor | None) -> Tensor:
         """What is asked for of each row (N, K): the category that it was chosen by, and now and then those of more columns."""
-        own = data[:, self.hot]  # the categories that it has
+        own = data.index_select(1, self.hot)  # the categories that it has
         columns = int(self.asked_of[-1]) + 1
         device = data.device
         if asked is None:
@@ -259,28 +309,41 @@ class CTGAN(AdversarialGame):
         several = chance.uniform(len(data), 1, device=device) < self.several
         wanted = several & (chance.uniform(len(data), columns, device=device) < share)
         wanted.scatter_(1, chosen[:, None], True)
-        return own * wanted[:, self.asked_of]
+        return own * wanted.index_select(1, self.asked_of)
 
-    def _obeying(self, rows: Tensor, asked: Tensor | None) -> Tensor:
-        """Rows whose columns have the categories that are asked for."""
-        if asked is None:
-            return rows
-        columns = int(self.asked_of[-1]) + 1
-        of_column = rows.new_zeros(len(rows), columns).index_add_(1, self.asked_of, asked.to(rows.dtype))
-        said = of_column[:, self.asked_of]
-        return rows.index_copy(1, self.hot, torch.where(said > 0, asked.to(rows.dtype), rows[:, self.hot]))
-
-    def _gumbel(self, count: int, rng: torch.Generator | None) -> Tensor:
-        """Gumbel noise (count, D)."""
-        size = sum(place + size for place, size in self.sizes)
-        uniform = chance.uniform(count, size, device=self.device, rng=rng)
-        return -(-(uniform.clamp(min=TINY)).log()).clamp(min=TINY).log()
+    def _chance(self, count: int, rng: torch.Generator | None) -> Tensor:
+        """Uniform numbers (count, columns)."""
+        return chance.uniform(count, len(self.one_hots.starts), device=self.device, rng=rng)
 
     def _packed(self, rows: Tensor) -> Tensor:
         return rows.reshape(len(rows) // self.pack, -1)
 
 
+def gumbel(uniform: Tensor) -> Tensor:
+    """Gumbel noise of uniform numbers, −log(−log u)."""
+    return uniform.clamp_(min=TINY).log_().neg_().clamp_(min=TINY).log_().neg_()
+
+
+def asked_columns(asked: Sequence[Span]) -> Tensor:
+    """Of each category (or mode) that can be asked for, the number of its column among those that can, int64 (K,)."""
+    return torch.repeat_interleave(torch.tensor([span.column.size for span in asked], dtype=torch.int64))
+
+
 def moments(rows: Tensor) -> Tensor:
     """E[x xᵀ] of encoded rows (N, D): of two categories how often they meet, of one and itself how often it is there."""
-    rows = precise(rows)
-    return rows.T @ rows / len(rows)
+    found: Tensor = _Moments.apply(precise(rows))
+    return found
+
+
+class _Moments(Function):
+    """XᵀX / N, whose gradient by X is X(G + Gᵀ) / N: one product, where that of a product of two would be two."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return rows.T @ rows / len(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        return rows @ ((gradient + gradient.T) / len(rows))

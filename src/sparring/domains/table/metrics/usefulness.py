@@ -35,26 +35,34 @@ def train_on_samples(
 
     As many samples are trained on as there are rows in `train`, at most. Source: TSTR, Esteban et al. 2017.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.metrics import f1_score, r2_score
 
     fake = fake[: len(train)]
-    inputs = [narrowed(side, cells, target) for side in (train, test, fake)]
-    if target.number:
-        wanted = [side[:, target.start].double().cpu().numpy() for side in (train, test, fake)]
-    else:
-        wanted = [side[:, target.place].argmax(1).cpu().numpy() for side in (train, test, fake)]
+    wanted = labels(test, target)
     scores: list[float] = []
-    for number in (2, 0):
-        x, y = inputs[number], wanted[number]
-        if not target.number and len(np.unique(y)) < 2:
-            foretold = np.full(len(inputs[1]), y[0])  # samples of one category teach that one
-        else:
-            kind = HistGradientBoostingRegressor if target.number else HistGradientBoostingClassifier
-            foretold = kind(max_iter=TREES, random_state=seed, early_stopping=False).fit(x, y).predict(inputs[1])
-        score = r2_score(wanted[1], foretold) if target.number else f1_score(wanted[1], foretold, average="macro")
+    for side in (fake, train):
+        found = foretold(side, test, cells, target, seed)
+        score = r2_score(wanted, found) if target.number else f1_score(wanted, found, average="macro")
         scores.append(float(score))
     return Trained(scores[0], scores[1], "R²" if target.number else "F1")
+
+
+def foretold(train: Tensor, test: Tensor, cells: Sequence[Cell], target: Cell, seed: int) -> NDArray[np.float64]:
+    """What gradient-boosted trees, trained on one side, say of `target` on the other: categories' numbers or values (N,)."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    y = labels(train, target)
+    if not target.number and len(np.unique(y)) < 2:
+        return np.full(len(test), y[0])  # rows of one category teach that one
+    kind = HistGradientBoostingRegressor if target.number else HistGradientBoostingClassifier
+    model = kind(max_iter=TREES, random_state=seed, early_stopping=False)
+    return model.fit(narrowed(train, cells, target), y).predict(narrowed(test, cells, target))
+
+
+def labels(rows: Tensor, target: Cell) -> NDArray[np.float64]:
+    """The column itself, (N,)."""
+    own = rows[:, target.place]
+    return (own[:, 0].double() if target.number else own.argmax(1)).cpu().numpy()
 
 
 def narrowed(rows: Tensor, cells: Sequence[Cell], without: Cell | None = None) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The network that all games on series are made of."""
+"""Recurrent networks that read or write a series step by step."""
 
 from __future__ import annotations
 

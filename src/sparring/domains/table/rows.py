@@ -1,0 +1,200 @@
+"""Encoded rows: where the columns lie in them, and what is done to their one-hots.
+
+A table has as many one-hots as columns, and an operation on each is a call about a few numbers. Those of one length go
+together here: a step makes as many calls as there are different lengths, and does at once what is done to all numbers alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from sparring.domains.table.columns import WIDTH, Column
+
+CERTAIN = 1e6  # above any logit
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a column lies in an encoded row: its place (if it has one) at `start`, then a one-hot of `size`."""
+
+    column: Column
+    start: int
+
+    @property
+    def hot(self) -> slice:
+        """The one-hot."""
+        return slice(self.start + self.column.places, self.start + self.column.places + self.column.size)
+
+
+def spans_of(columns: Sequence[Column]) -> list[Span]:
+    """The spans of an encoded row, of those columns that are modelled."""
+    spans, start = [], 0
+    for column in columns:
+        if column.size:
+            spans.append(Span(column, start))
+            start += column.places + column.size
+    return spans
+
+
+def values_of(rows: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+    """Of a column of numbers in encoded rows (N, D): the numbers, float64 (N,), and which are there; others are the lowest."""
+    column = span.column
+    number, modes = rows[:, span.hot].argmax(1), len(column.centres)
+    # In float64 there is nothing to lose: values far from 0, dates say, stand close together.
+    centre, deviation = (
+        torch.tensor([*each, 0.0], dtype=torch.float64, device=rows.device)[number]
+        for each in (column.centres, column.deviations)
+    )
+    value = centre + WIDTH * rows[:, span.start].double() * deviation
+    if column.log:
+        value = column.low + value.clamp(0, math.log1p(column.high - column.low)).expm1()
+    here = number < modes
+    return torch.where(here, value.clamp(column.low, column.high), column.low), here
+
+
+class OneHots(nn.Module):
+    """The one-hots of rows (N, D), P of them with H numbers, and the places beside them.
+
+    They are arranged by length, and those of one length as in rows. What is asked for is (N, K): of all categories (or modes)
+    of all columns `askable`, in their order, 1 for those that a row is to have. askable: None for all columns of categories.
+    """
+
+    order: Tensor
+    places: Tensor
+    back: Tensor
+    starts: Tensor
+    arranged: Tensor
+    part_of: Tensor
+    asked_at: Tensor
+
+    def __init__(self, spans: Sequence[Span], askable: Sequence[Span] | None = None) -> None:
+        super().__init__()
+        sizes = torch.tensor([span.column.size for span in spans])
+        starts = torch.tensor([span.hot.start for span in spans])
+        arranged = sizes.argsort(stable=True)
+        self.lots = [(len([*same]), size) for size, same in groupby(sizes[arranged].tolist())]
+        order = _runs(starts[arranged], sizes[arranged])
+        places = torch.tensor([span.start for span in spans if span.column.places], dtype=torch.int64)
+        if askable is None:
+            askable = [span for span in spans if span.column.kind == "category"]
+        hot = torch.cat(
+            [torch.zeros(0, dtype=torch.int64), *(torch.arange(each.hot.start, each.hot.stop) for each in askable)]
+        )
+        buffers = {
+            # in a row: the numbers of one-hots as arranged, and the places; and of both together the way back
+            "order": order,
+            "places": places,
+            "back": _inverse(torch.cat([order, places]), spans[-1].hot.stop),
+            # of each one-hot as arranged, where in a row it begins; and where among the arranged each column's is
+            "starts": starts[arranged],
+            "arranged": arranged.argsort(),
+            # of each number as arranged, its one-hot; and of what can be asked for, where among the arranged numbers it is
+            "part_of": torch.repeat_interleave(sizes[arranged]),
+            "asked_at": _inverse(order, spans[-1].hot.stop)[hot],
+        }
+        # All are the data's and not the training's: checkpoints do not hold them.
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def numbers(self, rows: Tensor) -> Tensor:
+        """The category or mode of each column, int64 (N, P) in the columns' order, of encoded rows (N, D): the largest."""
+        found = rows.index_select(1, self.order)
+        # Where each one-hot has a single number, it is found by a third of the work. Rows of a game of one's own may be soft.
+        single = torch.from_numpy(np.flatnonzero((found > 0).cpu().numpy())).to(rows.device) % len(self.order)
+        each = torch.arange(len(self.starts), device=rows.device)
+        if len(single) == len(rows) * len(each):
+            single = single.view(len(rows), -1)
+            if bool((self.part_of[single] == each).all()):
+                return (self.order[single] - self.starts).index_select(1, self.arranged)
+        return self._each(found, lambda lot: lot.argmax(2)).index_select(1, self.arranged)
+
+    def soft(self, made: Tensor, noise: Tensor, asked: Tensor | None, temperature: float, hard: bool) -> Tensor:
+        """Rows (N, D) of logits and places `made` (N, D): the Gumbel softmax of each one-hot (Jang et al. 2017), and tanh of places.
+
+        noise: Gumbel's, (N, H). asked: (N, K); it is there for certain, and moves nothing. hard: each one-hot has 1 for the
+        largest and 0 otherwise, with the gradient of the soft one (their section 2.2). Differentiable once.
+        """
+        rows: Tensor = _Choose.apply(made, self._insist(noise, asked), self, temperature, hard)
+        return rows
+
+    def drawn(self, made: Tensor, chance: Tensor, asked: Tensor | None) -> Tensor:
+        """Rows (N, D) of logits and places `made` (N, D): of each column one category, as their softmax says, and tanh of places.
+
+        chance: uniform numbers (N, P), each of which chooses in the line of a one-hot's shares. asked: as for `soft`.
+        """
+        scores = self._insist(made.index_select(1, self.order), asked)
+        shares = scores.sub_(self._spread(self._each(scores, lambda lot: lot.amax(2)))).exp_()
+        lots, draws = self._lots(shares), chance.split([count for count, _ in self.lots], 1)
+        chosen = [_choose(lot, draw) for lot, draw in zip(lots, draws, strict=True)]
+        data = torch.zeros_like(made).scatter_(1, torch.cat(chosen, 1) + self.starts, 1.0)
+        data[:, self.places] = made.index_select(1, self.places).tanh()
+        return data
+
+    def _insist(self, scores: Tensor, asked: Tensor | None) -> Tensor:
+        """Arranged scores (N, H), now with what is asked for (N, K) above all others."""
+        return scores if asked is None else scores.index_add_(1, self.asked_at, asked.to(scores.dtype), alpha=CERTAIN)
+
+    def _lots(self, numbers: Tensor) -> list[Tensor]:
+        """Arranged numbers (N, H), for each length (N, one-hots of it, length)."""
+        parts = numbers.split([count * size for count, size in self.lots], 1)
+        return [part.unflatten(1, lot) for part, lot in zip(parts, self.lots, strict=True)]
+
+    def _each(self, numbers: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Of each one-hot a figure: arranged numbers (N, H) → (N, P). function: (N, one-hots, length) → (N, one-hots)."""
+        return torch.cat([function(lot) for lot in self._lots(numbers)], 1)
+
+    def _spread(self, figures: Tensor) -> Tensor:
+        """Each one-hot's figure to all its numbers, (N, P) → (N, H)."""
+        return figures.index_select(1, self.part_of)
+
+
+class _Choose(Function):
+    """Rows of logits and places, and back. See `OneHots.soft`."""
+
+    @staticmethod
+    def forward(ctx: Any, made: Tensor, scores: Tensor, hots: OneHots, temperature: float, hard: bool) -> Tensor:
+        noisy = made.index_select(1, hots.order).float().add_(scores).div_(temperature)
+        largest = hots._spread(hots._each(noisy, lambda lot: lot.amax(2)))
+        shares = (noisy - largest).exp_()
+        shares /= hots._spread(hots._each(shares, lambda lot: lot.sum(2)))
+        places = made.index_select(1, hots.places).float().tanh_()
+        ctx.save_for_backward(shares, places)
+        ctx.hots, ctx.temperature, ctx.dtype = hots, temperature, made.dtype
+        shown = (noisy == largest).to(shares.dtype) if hard else shares
+        return torch.cat([shown, places], 1).index_select(1, hots.back)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (shares, places), hots = ctx.saved_tensors, ctx.hots
+        by_numbers = gradient.index_select(1, hots.order)
+        by_numbers -= hots._spread(hots._each(by_numbers * shares, lambda lot: lot.sum(2)))
+        by_numbers *= shares / ctx.temperature
+        by_places = gradient.index_select(1, hots.places) * (1 - places.square())
+        return torch.cat([by_numbers, by_places], 1).index_select(1, hots.back).to(ctx.dtype), None, None, None, None
+
+
+def _choose(shares: Tensor, chance: Tensor) -> Tensor:
+    """Of shares (N, n, length), not all 0, the number at which their sum passes the part `chance` (N, n) of it: int64 (N, n)."""
+    line = shares.cumsum(2)
+    # Below the whole sum, rounded as it may be, for chance is below 1: so there is a number that passes it, of a share above 0.
+    return torch.searchsorted(line, chance[..., None] * line[..., -1:], right=True).squeeze(2)
+
+
+def _inverse(order: Tensor, count: int) -> Tensor:
+    """Of `count` numbers the place in `order` that each has; -1 of those that have none."""
+    return torch.full((count,), -1).scatter_(0, order, torch.arange(len(order)))
+
+
+def _runs(starts: Tensor, sizes: Tensor) -> Tensor:
+    """All numbers of runs that begin at `starts` and are as long as `sizes`, one after the other."""
+    own = torch.arange(int(sizes.sum())) - torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    return torch.repeat_interleave(starts, sizes) + own
