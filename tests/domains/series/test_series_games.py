@@ -12,6 +12,7 @@ import sparring
 from sparring.core.game import Turn
 from sparring.domains import open_domain
 from sparring.domains.series.data import SeriesData, SeriesOptions, open_series
+from sparring.domains.series.games.steady import Steady
 from sparring.domains.series.games.timegan import TimeGAN, moment_distance
 from sparring.recipe import Recipe, load_recipe
 from sparring.training.engine import Engine, seed_everything
@@ -20,8 +21,9 @@ from sparring.training.trainer import Trainer
 torch.set_num_threads(1)
 
 TINY = {
-    "timegan": ["model.width=6", "model.depth=2", "model.embedding=2", "model.supervising=2"],
+    "timegan": ["model.width=6", "model.depth=2", "model.embedding=2", "model.supervising=2", "loss.enough=0.15"],
     "rcgan": ["model.width=6", "model.latent=2"],
+    "steady": ["model.width=6", "model.latent=2", "model.lasting=3", "model.channels=4"],
     "c-rnn-gan": ["model.width=6", "model.latent=2", "model.depth=1"],
 }
 
@@ -64,11 +66,47 @@ def test_the_generator_plays_twice_and_the_discriminator_rests_where_it_sees_eno
     assert isinstance(game, TimeGAN)
     assert [turn.name for turn in game.turns(0)] == ["embed"] and [turn.name for turn in game.turns(3)] == ["supervise"]
     pair = ["generator", "autoencoder"]
+    game.pairs = 2
     assert [turn.name for turn in game.turns(4)] == ["discriminator", *pair, *pair]
-    game.loss(Turn("autoencoder"), data.batch(torch.arange(8)), 4)
-    assert 1 < float(game.discriminator_loss) < 4  # 3 ln 2 of a judge that knows nothing
+    game.loss(Turn("discriminator"), data.batch(torch.arange(8)), 4)
+    assert 1 < float(game.discriminator_loss) < 3  # 2 ln 2 of a judge that knows nothing
     game.discriminator_loss.fill_(0.149)
     assert [turn.name for turn in game.turns(4)] == [*pair, *pair]
+
+
+def test_the_discriminator_s_loss_is_looked_at_while_it_rests_and_is_its_own_otherwise(data: SeriesData) -> None:
+    game = open_domain("series").build_game(tiny("timegan"), data.spec)
+    assert isinstance(game, TimeGAN)
+    batch = data.batch(torch.arange(8))
+    before = float(game.discriminator_loss)
+    game.loss(Turn("autoencoder"), batch, 4)
+    assert float(game.discriminator_loss) == before
+    played = game.loss(Turn("discriminator"), batch, 4)
+    assert float(game.discriminator_loss) == pytest.approx(float(played["adversarial"]))
+
+
+def test_timegan_s_penalty_is_the_discriminator_s_steepness(data: SeriesData) -> None:
+    game = TimeGAN(data.spec, width=6, depth=1, penalty=2.0, gamma=0.0)
+    head = game.discriminator.head
+    turn, batch = Turn("discriminator"), data.batch(torch.arange(8))
+    assert float(game.loss(turn, batch, 0)["r1"]) > 0
+    with torch.no_grad():
+        head.weight.zero_()
+    assert float(game.loss(turn, batch, 0)["r1"]) == 0
+
+
+@pytest.mark.parametrize("name", ["timegan", "steady"])
+def test_noise_that_lasts_is_heard_at_every_step_and_only_as_the_first_has_it(name: str, data: SeriesData) -> None:
+    recipe = tiny(name).override(["model.lasting=3"])
+    game = open_domain("series").build_game(recipe, data.spec).eval()
+    assert isinstance(game, TimeGAN | Steady)
+    noise = game.noise(4)
+    later, first = noise.clone(), noise.clone()
+    later[:, 1:, -3:] += 1
+    first[:, 0, -3:] += 1
+    with torch.no_grad():
+        drawn = game.decode(noise)
+        assert torch.equal(game.decode(later), drawn) and not torch.equal(game.decode(first)[:, -1], drawn[:, -1])
 
 
 def test_equal_batches_have_equal_moments_and_a_shift_is_a_distance() -> None:
@@ -90,7 +128,15 @@ def test_samples_are_windows_between_0_and_1_and_a_seed_means_the_same_ones(name
 
 @pytest.mark.parametrize("name", [*TINY])
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
-    common = [*TINY[name], "train.batch_size=8", "data.window=6", "data.count=40", "evaluate.metric=null"]
+    # A schedule over all steps would be another in a run of fewer.
+    common = [
+        *TINY[name],
+        "train.schedule={name: constant}",
+        "train.batch_size=8",
+        "data.window=6",
+        "data.count=40",
+        "evaluate.metric=null",
+    ]
     for folder, steps in (("whole", 7), ("cut", 5)):
         sparring.train(
             load_recipe(name), out=tmp_path / folder, steps=steps, device="cpu", quiet=True,

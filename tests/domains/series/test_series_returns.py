@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sparring.domains.series.metrics.risk import (
 from sparring.domains.series.metrics.tails import kurtosis, leverage, quantile_distance, tail_index
 from sparring.domains.series.returns import fit, gaussianise, heavy_tailed, returns_of
 from sparring.errors import UserError
+from sparring.recipe import load_recipe
 
 torch.set_num_threads(1)
 
@@ -34,7 +36,7 @@ def prices(tmp_path: Path) -> Path:
     return path
 
 
-def opened(path: Path, **options: object) -> object:
+def opened(path: Path, **options: Any) -> Any:
     return open_series(SeriesOptions(source=str(path), window=20, **options))
 
 
@@ -187,3 +189,14 @@ def test_the_signature_tells_a_trend_from_noise() -> None:
     far = MEASURES["signature"].compute({"data": real}, {"data": other}, 0)["signature"]
     near = MEASURES["signature"].compute({"data": real}, {"data": again}, 0)["signature"]
     assert far.number > 2 * near.number and far.number > 2 * far.facts["of_real"]
+
+
+@pytest.mark.parametrize("beside", [{"shortest": 5}, {"missing": "learn"}, {"gaps": True}, {"calendar": ["hour"]}])
+def test_prices_are_refused_beside_what_their_paths_cannot_have(prices: Path, beside: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"data.{next(iter(beside))}: paths of prices are of one length"):
+        opened(prices, returns=["close"], **beside)
+
+
+def test_a_forecast_of_prices_as_returns_is_refused(prices: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.returns: forecasts go on from values as they are"):
+        open_domain("series").build_game(load_recipe("forecast"), opened(prices, returns=["close"]).spec)

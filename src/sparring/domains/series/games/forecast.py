@@ -81,6 +81,10 @@ class Forecast(SeriesGame):
         *, horizon: int = 10, latent: int = 4, width: int = 64, energy: float = 1.0, draws: int = 4,
     ) -> None:  # fmt: skip
         super().__init__(spec, noise_size=latent)
+        if "returns" in spec.extra:
+            raise UserError(
+                "data.returns: forecasts go on from values as they are: leave it out, or use the recipe quantgan"
+            )
         if not 1 <= horizon <= self.steps - 2:
             raise UserError(f"model.horizon={horizon}: a window of {self.steps} steps has room for 1 to {self.steps - 2}, after a past of two")  # fmt: skip
         if energy and draws < 2:

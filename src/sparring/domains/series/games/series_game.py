@@ -29,13 +29,12 @@ class SeriesGame(Game):
 
     pads: whether the game's losses look only at a window's own steps, where sequences are shorter. conditional: whether its
     networks are told attributes and calendar; then `decode` gets them behind the noise of each step. uniform: noise is
-    U[0, 1) and not N(0, 1). lasting: numbers of noise, the last of a step's, that stay the same all window long.
+    U[0, 1) and not N(0, 1).
     """
 
     pads: ClassVar[bool] = False
     conditional: ClassVar[bool] = False
     uniform: ClassVar[bool] = False
-    lasting: int = 0
 
     shown: Tensor
     shown_mask: Tensor
@@ -82,9 +81,9 @@ class SeriesGame(Game):
         return torch.from_numpy(calendar(Clock(**extra["channels"]["clock"]), np.array(frames["times"]), parts)).float()
 
     def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
-        """Noise (count, T, noise_size): anew at each step, and after that what lasts."""
+        """Noise (count, T, noise_size), anew at each step."""
         draw = chance.uniform if self.uniform else chance.normal
-        return repeat_lasting(draw(count, self.steps, self.noise_size, device=self.device, rng=rng), self.lasting)
+        return draw(count, self.steps, self.noise_size, device=self.device, rng=rng)
 
     def decode(self, noise: Tensor) -> Tensor:
         """Windows (N, T, F) of noise (N, T, noise_size), of a conditional game (N, T, noise_size + given_size)."""
@@ -202,11 +201,11 @@ class WindowFunction(Exportable):
         for name, module in modules.items():
             self.add_module(name, module)
         self.decode, self.given, self.uniform = game.decode, game.given, game.uniform
-        self.shape, self.lasting = (game.steps, game.noise_size), game.lasting
+        self.shape = (game.steps, game.noise_size)
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """Windows float32 (N, T, F), each feature between 0 and 1."""
-        noise = repeat_lasting(latent.unflatten(1, self.shape), self.lasting)
+        noise = latent.unflatten(1, self.shape)
         if self.uniform:
             noise = (noise + 1) / 2
         given = self.given(label, None)
@@ -224,9 +223,7 @@ def own_steps(logits: Tensor, mask: Tensor | None) -> Tensor:
     return logits if mask is None else logits[mask > 0]
 
 
-def repeat_lasting(drawn: Tensor, lasting: int) -> Tensor:
+def repeat_lasting(noise: Tensor, lasting: int) -> Tensor:
     """Noise (N, T, L) whose last `lasting` numbers are at every step those of the first."""
-    own = drawn.shape[2] - lasting
-    if not lasting:
-        return drawn
-    return torch.cat([drawn[..., :own], drawn[:, :1, own:].expand(-1, drawn.shape[1], -1)], dim=2)
+    own = noise.shape[2] - lasting
+    return torch.cat([noise[..., :own], noise[:, :1, own:].expand(-1, noise.shape[1], -1)], dim=2)

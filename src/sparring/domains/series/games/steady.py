@@ -9,7 +9,7 @@ from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.core.losses import relativistic_pairing_discriminator, relativistic_pairing_generator
 from sparring.core.passes import Played
 from sparring.core.penalties import r1, r2
-from sparring.domains.series.games.series_game import SeriesGame
+from sparring.domains.series.games.series_game import SeriesGame, repeat_lasting
 from sparring.domains.series.networks import Recurrent
 from sparring.nn.layers import require_positive
 
@@ -39,11 +39,11 @@ class Steady(SeriesGame):
         """Relativistic pairing, with R1 and R2 in the discriminator's turn."""
         real = 2 * batch["data"] - 1
         if turn.player == "generator":
-            fake = self.generator(self.noise(batch.count))
+            fake = self._paths(self.noise(batch.count))
             real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).chunk(2)
             return Losses({"adversarial": relativistic_pairing_generator(real_logits, fake_logits)})
         with torch.no_grad():
-            fake = self.generator(self.noise(batch.count))
+            fake = self._paths(self.noise(batch.count))
         real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).chunk(2)
         parts = {"adversarial": relativistic_pairing_discriminator(real_logits, fake_logits)}
         if self.penalty > 0 and step % self.lazy == 0:
@@ -53,7 +53,11 @@ class Steady(SeriesGame):
 
     def decode(self, noise: Tensor) -> Tensor:
         """Cut to what data can be. The judge sees it uncut, for there is a slope beyond the edge as well."""
-        return ((self.generator(noise) + 1) / 2).clamp(0, 1)
+        return ((self._paths(noise) + 1) / 2).clamp(0, 1)
+
+    def _paths(self, noise: Tensor) -> Tensor:
+        """Windows between −1 and 1, or a little beyond."""
+        return self.generator(repeat_lasting(noise, self.lasting))
 
 
 class Judge(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss, softplus
 
 from sparring.core import chance, processes
 from sparring.core.game import Batch, DataSpec, Losses, Turn
-from sparring.domains.series.games.series_game import SeriesGame
+from sparring.domains.series.games.series_game import SeriesGame, repeat_lasting
 from sparring.domains.series.networks import Recurrent
 
 TINY = 1e-6  # keeps the slope of a root finite at 0
@@ -124,7 +124,7 @@ class TimeGAN(SeriesGame):
             return Losses({"supervised": _lag(states, self.generator.supervise(states))})
         if turn.name == "discriminator":
             return self._judged(states)
-        raw = self.generator(self.noise(batch.count))
+        raw = self._states(self.noise(batch.count))
         # One pass of the supervisor for both, and one of the discriminator.
         foretold, following = self.generator.supervise(torch.cat([raw, states])).chunk(2)
         fakes = self.discriminator(torch.cat([foretold, raw]) if self.gamma else foretold).split(len(raw))
@@ -136,7 +136,11 @@ class TimeGAN(SeriesGame):
         })  # fmt: skip
 
     def decode(self, noise: Tensor) -> Tensor:
-        return self.autoencoder.recover(self.generator.supervise(self.generator(noise)))
+        return self.autoencoder.recover(self.generator.supervise(self._states(noise)))
+
+    def _states(self, noise: Tensor) -> Tensor:
+        """What the generator makes of noise, before the supervisor has seen it."""
+        return self.generator(repeat_lasting(noise, self.lasting))
 
     def _reconstructed(self, data: Tensor) -> Tensor:
         return self.autoencoder.recover(self.autoencoder.embed(data))
@@ -161,7 +165,7 @@ class TimeGAN(SeriesGame):
     def _lots(self, states: Tensor) -> list[Tensor]:
         """States of data and of fakes, foretold and, where they count, as they are."""
         with torch.no_grad():
-            raw = self.generator(self.noise(len(states)))
+            raw = self._states(self.noise(len(states)))
             return [states.detach(), self.generator.supervise(raw), *([raw] if self.gamma else [])]
 
     def _cross_entropy(self, looked: Tensor) -> Tensor:
