@@ -290,6 +290,9 @@ def from_unit(values: NDArray[Any], scaling: Mapping[str, Any]) -> Array:
 
 def _windows_of(options: SeriesOptions, found: Sequences, known: Mapping[str, Any] | None) -> SeriesData:
     name = options.source
+    codes = returns_of(known or {})
+    if options.returns or codes:
+        found, codes = _returns(options, found, codes)
     if found.clock is None and (options.gaps or options.calendar):
         which = "data.gaps" if options.gaps else "data.calendar"
         raise UserError(
@@ -297,9 +300,6 @@ def _windows_of(options: SeriesOptions, found: Sequences, known: Mapping[str, An
         )
     if options.gaps and options.calendar:
         raise UserError("data.gaps draws the times that data.calendar would take: leave one of them out")
-    codes = returns_of(known or {})
-    if options.returns or codes:
-        found, codes = _returns(options, found, codes)
     channels, values = Channels.of(name, found, options.missing, options.gaps, known)
     made = cut(name, values, options.window, options.stride, options.shortest)
     if len(made.windows) < 2:
