@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="slow-sines", help="sines, slow-sines, or a file")
     parser.add_argument("--recipes", default="timegan,rcgan,steady", help="separated by commas; none: an empty string")
+    parser.add_argument("--baselines", default="held out,bootstrap,blocks,shuffled", help="separated by commas")
     parser.add_argument("--minutes", type=float, default=10.0, help="of each training")
     parser.add_argument("--set", action="append", default=[], help="of each recipe, as `sparring train` has it")
     parser.add_argument("--runs", nargs="*", default=[], type=Path, help="measure these runs, and train none")
@@ -50,7 +51,8 @@ def main() -> None:
     real = data.batch(torch.arange(len(data)))["data"]
     print(f"{args.data}: {len(data)} windows of {real.shape[1]} steps, {real.shape[2]} features; seed {args.seed}")
     for name, left, right in baselines(args.data, data, real, args.seed):
-        say(name, left, right, args.repeats, args.seed)
+        if name in args.baselines.split(","):
+            say(name, left, right, args.repeats, args.seed)
     runs = args.runs or [train(name, args) for name in filter(None, args.recipes.split(","))]
     for run in runs:
         samples = drawn(run, len(real), data, args.seed)

@@ -238,7 +238,7 @@ ATTRIBUTES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["rcgan", "timegan", "c-rnn-gan", "forecast"])
+@pytest.mark.parametrize("name", ["rcgan", "timegan", "steady", "c-rnn-gan", "forecast"])
 def test_series_export_the_windows_that_their_games_draw_and_weights_give_them_back(name: str, tmp_path: Path) -> None:
     extra = {"attributes": ATTRIBUTES, "label": "kind"} if name in ("rcgan", "c-rnn-gan") else {}
     spec = DataSpec((8, 2), ("a", "b") if extra else (), 60, extra)
