@@ -13,11 +13,12 @@ import torch
 import sparring
 from sparring.api import resolve
 from sparring.core.accounting import epsilon
-from sparring.core.game import Turn, Unseen
+from sparring.core.game import Batch, Losses, Turn, Unseen
 from sparring.domains import open_domain
 from sparring.domains.table.data import TableData, TableOptions, columns_of, open_table
 from sparring.domains.table.games.ctgan import CTGAN
 from sparring.domains.table.private import with_noise
+from sparring.domains.table.rows import spans_of
 from sparring.errors import UserError
 from sparring.recipe import load_recipe
 from sparring.run import Run
@@ -188,3 +189,28 @@ def test_windows_of_series_are_judged_in_private_and_not_shown(tmp_path: Path) -
     assert result.facts["privacy"]["turns"] == 3 and result.facts["privacy"]["counts"] == []
     assert json.loads((tmp_path / "run" / "data.json").read_text())["extra"]["shown"] == []
     assert sparring.generate(tmp_path / "run", count=4, out=tmp_path / "new.csv", checkpoint="last")
+
+
+def test_samples_are_held_to_how_often_the_data_have_each_category(data: TableData) -> None:
+    keys = [
+        "model.generator.width=8",
+        "model.discriminator.width=8",
+        "loss.marginals=3",
+        "loss.moments=0",
+        "data.source=x",
+    ]
+    game = open_domain("table").build_game(load_recipe("ctgan").override([*keys, "data.sampling=rows"]), data.spec)
+    rows = data.batch(torch.arange(len(data)), augment=False)["data"]
+    span = next(span for span in spans_of(data.columns) if span.column.name == "kind")
+    one = rows.clone()
+    one[:, span.hot] = torch.tensor([1.0, 0, 0])
+    shares = torch.tensor(span.column.counts) / len(data)
+    for made, expected in ((rows, 0.0), (one, 3 * float((shares - torch.tensor([1.0, 0, 0])).square().sum()))):
+        losses, batch = Losses({}), Batch(data=rows)
+        batch.memo["rows"] = made
+        game.add_generator_terms(losses, batch, None)  # type: ignore[attr-defined]
+        assert float(losses["marginals"]) == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(UserError, match=r"loss\.marginals: rows that are drawn by their categories"):
+        open_domain("table").build_game(
+            load_recipe("ctgan").override([*keys, "data.sampling=log_frequency"]), data.spec
+        )
