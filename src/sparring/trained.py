@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sparring.abreast import abreast
 from sparring.core.codes import pull_to_mean
 from sparring.core.game import Batch, DataSpec, Game
 from sparring.domains import Domain, open_domain
@@ -190,10 +193,21 @@ class Trained:
 
     def _render(self, pieces: Iterator[Batch], passes: Passes) -> Iterator[Batch]:
         """The samples of codes, in batches."""
-        for codes in pieces:
+
+        def passed(part: Batch) -> Batch:
             with passes.precision(self.game.device):
-                made = [self.game.render(part) for part in _parts(codes, passes.size)]
-            whole = {name: torch.cat([each[name] for each in made]) for name in made[0]}
+                return self.game.render(part)
+
+        counts: deque[int] = deque()
+        parts = _noted(pieces, passes.size, counts)
+        if self.domain.abreast and self.game.device.type == "cpu":
+            made = abreast(passed, parts, ahead=self.domain.drawn // passes.size)
+        else:
+            made = map(passed, parts)
+        for part in made:
+            lot = [part, *islice(made, counts[0] - 1)]
+            counts.popleft()
+            whole = {name: torch.cat([each[name] for each in lot]) for name in part}
             yield from _parts(Batch(whole), passes.batch)
 
     def _in_units(self, samples: Iterator[Batch]) -> Iterator[Batch]:
@@ -266,6 +280,14 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
     """A batch in pieces of at most `size` samples."""
     for first in range(0, batch.count, size):
         yield Batch({name: value[first : first + size] for name, value in batch.items()})
+
+
+def _noted(pieces: Iterable[Batch], size: int, counts: deque[int]) -> Iterator[Batch]:
+    """The parts of all pieces, one after the other; how many a piece has goes into `counts`."""
+    for piece in pieces:
+        parts = [*_parts(piece, size)]
+        counts.append(len(parts))
+        yield from parts
 
 
 def _portions(count: int, drawn: int) -> Iterator[int]:

@@ -92,6 +92,8 @@ class Domain(ABC):
     """Samples whose randomness is drawn at a time, whatever the size of a forward pass: so a seed means the same samples."""
     cpu_batch: int = 64
     """Samples of a forward pass on a CPU, at most: activations of more leave its caches (images: 1.1 to 1.9 times the time)."""
+    abreast: bool = False
+    """Whether a CPU's threads each make a pass of their own, for passes that are too small to be shared out."""
 
     private_outside: str = "what a game is told of its data (names of classes, how many of each)"
     """What of the data's description a private training takes for known, and does not protect."""

@@ -287,6 +287,15 @@ def test_categories_are_drawn_as_often_as_their_softmax_says_and_never_beside_wh
         assert torch.allclose(rows[:, place : place + size].mean(0), shares, atol=0.02)
     assert (rows[:, 9 + seed % 3] == 1).all() and torch.equal(rows[:, 9:].sum(1), torch.ones(20000))
     assert torch.equal(rows[:, 0], made[0, 0].tanh().expand(20000))
+    # Whether logits are small or not, and whichever way is taken for it, the same chance chooses the same.
+    luck, few = torch.rand(500, 3), asked[:500]
+    made = made.expand(500, -1).contiguous()
+    low = torch.cat([made[:, :1], made[:, 1:] - 100], 1)
+    assert (hots.drawn(made, luck, few) != hots.drawn(low, luck, few)).float().mean() < 0.001  # but for rounding
+    two = few.clone()
+    two[:, 0] = two[:, 3] = 1  # two categories of one column: one of them
+    rows = hots.drawn(made, luck, two)
+    assert torch.equal(rows[:, [4, 7]].sum(1), torch.ones(500)) and torch.equal(rows[:, 4:9].sum(1), torch.ones(500))
     # A chance of nearly 1 still chooses a number that is there.
     edge = hots.drawn(torch.tensor([[0.0, 0, -200, -200] + [0.0] * 8]), torch.full((1, 3), 1 - 2**-24), None)
     assert edge[0, 1:4].tolist() == [1, 0, 0]

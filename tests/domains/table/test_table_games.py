@@ -225,6 +225,12 @@ def test_a_run_is_asked_measured_and_shown(table: Path, tmp_path: Path) -> None:
     (file,) = sparring.generate(tmp_path / "run", count=20, out=tmp_path / "rare.parquet", label="kind=r,note=a, b")
     frame = pd.read_parquet(file)
     assert (frame["kind"] == "r").all() and (frame["note"] == "a, b").all() and len(frame) == 20
+    # As many threads as there may be draw the same rows, in the same order.
+    trained, rows = sparring.load(str(tmp_path / "run"), device="cpu"), []
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        rows.append(torch.cat([batch["data"] for batch in trained.generate(9000)]))
+    assert torch.equal(rows[0], rows[1]) and len(rows[0]) == 9000
     found = sparring.evaluate(
         tmp_path / "run",
         metrics="marginal_error,pair_error,tstr,adherence",

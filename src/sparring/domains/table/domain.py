@@ -50,6 +50,7 @@ class TableDomain(Domain):
     # A row takes microseconds; what a thousand of them take lies within a core's own memory.
     drawn = 8192
     cpu_batch = 1024
+    abreast = True
 
     private_outside = (
         "of a column its kind, its categories, the least and the largest value, decimals, and where its modes lie"

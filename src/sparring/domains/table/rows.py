@@ -20,6 +20,8 @@ from torch.autograd import Function
 from sparring.domains.table.columns import WIDTH, Column
 
 CERTAIN = 1e6  # above any logit
+SMALL = 2**16  # numbers of a matrix that a core's own memory holds
+MODEST = 30.0  # logits below it have an exponential, and a sum of those, that 32 bits hold
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class OneHots(nn.Module):
     starts: Tensor
     arranged: Tensor
     part_of: Tensor
+    sizes: Tensor
+    firsts: Tensor
     asked_at: Tensor
+    counting: Tensor | None
 
     def __init__(self, spans: Sequence[Span], askable: Sequence[Span] | None = None) -> None:
         super().__init__()
@@ -97,25 +102,37 @@ class OneHots(nn.Module):
             # of each one-hot as arranged, where in a row it begins; and where among the arranged each column's is
             "starts": starts[arranged],
             "arranged": arranged.argsort(),
-            # of each number as arranged, its one-hot; and of what can be asked for, where among the arranged numbers it is
+            # of each number as arranged, its one-hot; of each one-hot as arranged, its length, and where among the numbers it begins; and of what can be asked for, where among the arranged numbers it is
             "part_of": torch.repeat_interleave(sizes[arranged]),
+            "sizes": sizes[arranged],
+            "firsts": sizes[arranged].cumsum(0) - sizes[arranged],
             "asked_at": _inverse(order, spans[-1].hot.stop)[hot],
         }
+        size = spans[-1].hot.stop
+        if size * len(spans) <= SMALL:
+            # times a row, the number of each one-hot
+            counting = torch.zeros(size, len(spans))
+            counting[order, buffers["part_of"]] = (
+                torch.arange(len(order)) - buffers["firsts"][buffers["part_of"]]
+            ).float()
+            buffers["counting"] = counting
+        else:
+            self.counting = None
         # All are the data's and not the training's: checkpoints do not hold them.
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
     def numbers(self, rows: Tensor) -> Tensor:
         """The category or mode of each column, int64 (N, P) in the columns' order, of encoded rows (N, D): the largest."""
-        found = rows.index_select(1, self.order)
-        # Where each one-hot has a single number, it is found by a third of the work. Rows of a game of one's own may be soft.
-        single = torch.from_numpy(np.flatnonzero((found > 0).cpu().numpy())).to(rows.device) % len(self.order)
-        each = torch.arange(len(self.starts), device=rows.device)
-        if len(single) == len(rows) * len(each):
-            single = single.view(len(rows), -1)
-            if bool((self.part_of[single] == each).all()):
-                return (self.order[single] - self.starts).index_select(1, self.arranged)
-        return self._each(found, lambda lot: lot.argmax(2)).index_select(1, self.arranged)
+        # Of a one-hot the sum of n times the number at n is its category, and a sum takes less than a search. Rows of a game
+        # of one's own may be soft: where what is said to be the largest is not 1, or something is above 1, it is searched for.
+        if self.counting is not None:
+            said = (rows @ self.counting.to(rows.dtype)).round().long()
+            said = said.clamp(min=0).minimum(self.sizes - 1)
+            if bool(rows.max() <= 1) and bool((rows.gather(1, said + self.starts) == 1).all()):
+                return said.index_select(1, self.arranged)
+        found = self._each(rows.index_select(1, self.order), lambda lot: lot.argmax(2))
+        return found.index_select(1, self.arranged)
 
     def soft(self, made: Tensor, noise: Tensor, asked: Tensor | None, temperature: float, hard: bool) -> Tensor:
         """Rows (N, D) of logits and places `made` (N, D): the Gumbel softmax of each one-hot (Jang et al. 2017), and tanh of places.
@@ -131,13 +148,29 @@ class OneHots(nn.Module):
 
         chance: uniform numbers (N, P), each of which chooses in the line of a one-hot's shares. asked: as for `soft`.
         """
-        scores = self._insist(made.index_select(1, self.order), asked)
-        shares = scores.sub_(self._spread(self._each(scores, lambda lot: lot.amax(2)))).exp_()
+        scores = made.index_select(1, self.order)
+        wanted = None if asked is None else self._wanted(asked)
+        if (asked is None or wanted is not None) and bool(scores.abs().max() < MODEST):
+            shares = scores.exp_()
+        else:
+            scores = self._insist(scores, asked)
+            shares = scores.sub_(self._spread(self._each(scores, lambda lot: lot.amax(2)))).exp_()
         lots, draws = self._lots(shares), chance.split([count for count, _ in self.lots], 1)
-        chosen = [_choose(lot, draw) for lot, draw in zip(lots, draws, strict=True)]
-        data = torch.zeros_like(made).scatter_(1, torch.cat(chosen, 1) + self.starts, 1.0)
+        chosen = torch.cat([_choose(lot, draw) for lot, draw in zip(lots, draws, strict=True)], 1)
+        if wanted is not None:
+            rows, which = wanted
+            part = self.part_of[self.asked_at[which]]
+            chosen[rows, part] = self.asked_at[which] - self.firsts[part]
+        data = torch.zeros_like(made).scatter_(1, chosen + self.starts, 1.0)
         data[:, self.places] = made.index_select(1, self.places).tanh()
         return data
+
+    def _wanted(self, asked: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What is asked for (N, K) as rows and numbers of those that are 1; None where a row is asked for two of one column."""
+        rows, which = asked_cells(asked)
+        places = rows * len(self.starts) + self.part_of[self.asked_at[which]]
+        # They come row by row, and in it column by column.
+        return None if bool((places[1:] == places[:-1]).any()) else (rows, which)
 
     def _insist(self, scores: Tensor, asked: Tensor | None) -> Tensor:
         """Arranged scores (N, H), now with what is asked for (N, K) above all others."""
@@ -187,6 +220,16 @@ def _choose(shares: Tensor, chance: Tensor) -> Tensor:
     line = shares.cumsum(2)
     # Below the whole sum, rounded as it may be, for chance is below 1: so there is a number that passes it, of a share above 0.
     return torch.searchsorted(line, chance[..., None] * line[..., -1:], right=True).squeeze(2)
+
+
+def asked_cells(asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and numbers, row by row, of those of `asked` (N, K) that are not 0."""
+    there = asked != 0
+    if asked.device.type != "cpu":
+        rows, which = there.nonzero().unbind(1)
+        return rows, which
+    flat = torch.from_numpy(np.flatnonzero(there.numpy()))  # a fifth of the time of `nonzero`
+    return flat // asked.shape[1], flat % asked.shape[1]
 
 
 def _inverse(order: Tensor, count: int) -> Tensor:
