@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import sparring
 from sparring.data.frames import read_frame
@@ -34,7 +35,7 @@ from sparring.domains.table.metrics.marginals import coded, column_distances, pa
 from sparring.domains.table.metrics.usefulness import detection, train_on_samples
 from sparring.host import processor
 
-HELD_OUT, PACED = 0.2, 10  # of the rows; steps by which the pace is taken
+HELD_OUT, PACED = 0.2, 40  # of the rows; steps by which the pace is taken
 FITTED = ("independent", "copula")
 TABLES = (*FITTED, "ctgan", "tablegan", "ctabgan-plus", "tabfairgan", "fairgan")
 CODES = (*FITTED, "medgan-records", "ctgan")
@@ -102,10 +103,13 @@ def played(
     steps = 1
     if recipe not in FITTED:
         own = ["model.pretraining=0"] if recipe == "medgan-records" else []
-        few, more = (
-            trained(folder, recipe, [*sets, *own], number, seed, f"pace-{number}") for number in (1, 1 + PACED)
-        )
-        steps = max(1, round(seconds * PACED / max(1e-3, more - few)))
+        ticks: list[float] = []
+        hook = register_optimizer_step_post_hook(lambda *_: ticks.append(time.process_time()))
+        trained(folder, recipe, [*sets, *own], PACED, seed, "pace")
+        hook.remove()
+        # The first steps prepare what later ones find ready.
+        begun = len(ticks) // 4
+        steps = max(1, round(seconds * PACED * (1 - (begun + 1) / len(ticks)) / (ticks[-1] - ticks[begun])))
     took = trained(folder, recipe, sets, steps, seed, "run")
     model = sparring.load(folder / f"{recipe}-run", checkpoint="last")
     frames = [model.domain.frame_of(batch) for batch in model.generate(count, seed=seed)]  # type: ignore[attr-defined]
@@ -151,14 +155,14 @@ def measured(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame, data: 
         own = (fake[:, cell.place].argmax(1).cpu().numpy() for cell in (target, group))
         found |= {
             "f1": scores.on_data if itself else scores.on_samples,
-            "parity": parity(*own),
+            "parity": float(parity(*own)),
             "model_accuracy": model.accuracy,
             "model_parity": model.parity,
             "model_odds": model.odds,
         }
     if not itself:
         found["detection_auc"] = detection(held[:5000], fake[:5000], cells, seed)
-    return {key: round(value, 4) for key, value in found.items()}
+    return {key: round(float(value), 4) for key, value in found.items()}
 
 
 def show(told: dict[str, dict[str, Any]]) -> None:

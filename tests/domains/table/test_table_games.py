@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import sparring
-from sparring.core.game import Turn
+from sparring.core.game import Batch, Losses, Turn
 from sparring.core.standing import take_standing_statistics
 from sparring.domains import open_domain
 from sparring.domains.table.conditions import TableLabels
 from sparring.domains.table.data import TableData, TableOptions, open_table
+from sparring.domains.table.games import ctgan
 from sparring.domains.table.games.ctgan import CTGAN, moments
 from sparring.domains.table.networks import Layer
 from sparring.domains.table.rows import spans_of
@@ -151,6 +152,30 @@ def test_second_moments_say_how_often_two_categories_meet_and_are_held_to_the_da
     assert float(losses["moments"].detach()) == pytest.approx(float(expected.detach()))
     losses["moments"].backward()
     assert game.generator.out.weight.grad.norm() > 0  # through categories that are chosen hard
+
+
+def test_of_wide_rows_a_step_compares_the_moments_of_some_numbers_for_all(
+    data: TableData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    game, rows = built(data, "loss.moments=2"), data.batch(torch.arange(8))["data"]
+    packs = rows.view(4, -1)
+    size = rows.shape[1]
+
+    def term() -> tuple[float, int]:
+        made = torch.linspace(0, 1, rows.numel()).view_as(rows).requires_grad_()
+        batch, losses = Batch(data=packs), Losses({})
+        batch.memo["rows"] = made.view_as(packs)
+        game.add_generator_terms(losses, batch, None)
+        losses["moments"].backward()
+        assert made.grad is not None
+        return float(losses["moments"].detach()), int(made.grad.any(0).sum())
+
+    whole, seen = term()
+    monkeypatch.setattr(ctgan, "WIDE", size // 2)
+    some, places = zip(*(term() for _ in range(60)), strict=True)
+    assert seen == size and set(places) == {size // 2}
+    # Of the square's diagonal there is too much: twice at most.
+    assert 0.9 * whole < np.mean(some) < 2.2 * whole and np.std(some) > 0
 
 
 def test_the_discriminator_sees_one_category_a_column_with_the_gradient_of_soft_ones(data: TableData) -> None:

@@ -36,6 +36,8 @@ from sparring.recipe import Recipe
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+RELATED = 256  # columns whose pairs a picture shows, for there are their squares of them
+
 
 class TableDomain(Domain):
     """Rows of mixed columns. Games see encoded rows (D,); files and pictures have the columns' own values."""
@@ -123,8 +125,8 @@ class TableDomain(Domain):
     def illustrate(self, real: Batch, fake: Batch, out: Path) -> list[Path]:
         """The distributions of the columns, what they have to do with each other, and all rows as points on a plane."""
         cells = Cells(self.columns, self.plan).cells
-        names = [cell.column.name for cell in cells]
-        left, right = (associations(side) for side in coded(real["features"], fake["features"], cells))
+        names, few = [cell.column.name for cell in cells], cells[:RELATED]
+        left, right = (associations(side) for side in coded(real["features"], fake["features"], few))
         figures = {"columns": marginals(fake["features"], cells), "associations": matrices(left, right, names)}
         figures["cloud"] = cloud(real["features"], fake["features"])
         for name, figure in figures.items():

@@ -86,6 +86,7 @@ class OneHots(nn.Module):
         sizes = torch.tensor([span.column.size for span in spans])
         starts = torch.tensor([span.hot.start for span in spans])
         arranged = sizes.argsort(stable=True)
+        self.size = spans[-1].hot.stop
         self.lots = [(len([*same]), size) for size, same in groupby(sizes[arranged].tolist())]
         order = _runs(starts[arranged], sizes[arranged])
         places = torch.tensor([span.start for span in spans if span.column.places], dtype=torch.int64)
@@ -98,7 +99,7 @@ class OneHots(nn.Module):
             # in a row: the numbers of one-hots as arranged, and the places; and of both together the way back
             "order": order,
             "places": places,
-            "back": _inverse(torch.cat([order, places]), spans[-1].hot.stop),
+            "back": _inverse(torch.cat([order, places]), self.size),
             # of each one-hot as arranged, where in a row it begins; and where among the arranged each column's is
             "starts": starts[arranged],
             "arranged": arranged.argsort(),
@@ -106,12 +107,11 @@ class OneHots(nn.Module):
             "part_of": torch.repeat_interleave(sizes[arranged]),
             "sizes": sizes[arranged],
             "firsts": sizes[arranged].cumsum(0) - sizes[arranged],
-            "asked_at": _inverse(order, spans[-1].hot.stop)[hot],
+            "asked_at": _inverse(order, self.size)[hot],
         }
-        size = spans[-1].hot.stop
-        if size * len(spans) <= SMALL:
+        if self.size * len(spans) <= SMALL:
             # times a row, the number of each one-hot
-            counting = torch.zeros(size, len(spans))
+            counting = torch.zeros(self.size, len(spans))
             counting[order, buffers["part_of"]] = (
                 torch.arange(len(order)) - buffers["firsts"][buffers["part_of"]]
             ).float()

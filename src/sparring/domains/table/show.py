@@ -98,9 +98,13 @@ def _categories(axes: Axes, cell: Cell, side: Shares) -> None:
 
 
 def matrices(real: NDArray[np.float64], fake: NDArray[np.float64], names: Sequence[str]) -> Figure:
-    """How much each pair of columns has to do with each other, (K, K) each, in data and samples, and the difference."""
-    few = len(names) <= COLUMNS
-    side = min(6.0, 1.8 + 0.16 * len(names))
+    """How much each pair of columns has to do with each other, (K, K) each, in data and samples, and the difference.
+
+    names: of all columns, of which these may be the first K.
+    """
+    count = len(real)
+    few = count <= COLUMNS
+    side = min(6.0, 1.8 + 0.16 * count)
     figure = Figure(figsize=(3 * side, side + 0.4), dpi=110, layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     for axes, title, values in zip(
@@ -109,9 +113,11 @@ def matrices(real: NDArray[np.float64], fake: NDArray[np.float64], names: Sequen
         image = axes.imshow(values, vmin=0, vmax=1, cmap="magma_r")
         axes.set_title(title, fontsize=9, color=INK, loc="left")
         if few:
-            axes.set_xticks(range(len(names)), names, rotation=90)
-            axes.set_yticks(range(len(names)), names)
+            axes.set_xticks(range(count), names, rotation=90)
+            axes.set_yticks(range(count), names)
         axes.tick_params(colors=INK, labelsize=6.5, length=0)
+    if count < len(names):
+        figure.supxlabel(f"the first {count} of {len(names)} columns", fontsize=8, color=INK)
     bar = figure.colorbar(image, ax=panels, shrink=0.8)
     bar.set_label("association", fontsize=8, color=INK)
     bar.ax.tick_params(colors=INK, labelsize=7)

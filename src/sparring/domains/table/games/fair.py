@@ -156,21 +156,23 @@ class FairGAN(CTGAN):
         if batch.memo["fair"] and self.second is not None:
             losses["second"] = options.second * mistaken(self.second(rows), rows[:, self.protected.hot].argmax(1))
 
-    def moment_gap(self, made: Tensor, real: Tensor, batch: Batch) -> Tensor:
+    def moment_gap(self, made: Tensor, real: Tensor, at: Tensor | slice, batch: Batch) -> Tensor:
         """As `CTGAN` has it; of a fair game without what the group is to have no part in, which the data would bring back."""
-        gap = super().moment_gap(made, real, batch)
+        gap = super().moment_gap(made, real, at, batch)
         if not batch.memo["fair"]:
             return gap
-        group, options = self.protected.hot, self.options
+        options = self.options
         assert isinstance(options, FairLoss)
-        counted = torch.ones_like(gap)
+        group, target = (self._within(span, at) for span in (self.protected, self.target))
         if options.second:
-            own = counted[group, group].clone()
-            counted[group], counted[:, group] = 0, 0
-            counted[group, group] = own
-        elif options.parity:
-            counted[group, self.target.hot] = counted[self.target.hot, group] = 0
-        return gap * counted
+            return gap.where(group[:, None] == group, 0)
+        return gap.where(~(group[:, None] & target | target[:, None] & group), 0) if options.parity else gap
+
+    def _within(self, span: Span, at: Tensor | slice) -> Tensor:
+        """Which of the numbers `at` of rows are of a column's one-hot, bool (D,)."""
+        within = torch.zeros(self.one_hots.size, dtype=torch.bool, device=self.device)
+        within[span.hot] = True
+        return within[at]
 
     def _asked(self, data: Tensor, asked: Tensor | None) -> Tensor:
         """As `CTGAN` asks, and of rows that are asked for both columns not for the target."""
