@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import pydantic
@@ -15,6 +15,7 @@ from sparring.domains.table.columns import Column
 from sparring.domains.table.games.ctgan import CTGAN, ModelOptions, TableLoss
 from sparring.domains.table.games.foretelling import Foreteller
 from sparring.domains.table.games.information import information, moments_of
+from sparring.domains.table.games.third import ThirdPlayerGame
 from sparring.domains.table.rows import Span, spans_of
 from sparring.domains.table.squares import SquareDiscriminator, SquareGenerator
 from sparring.options import call, resolve
@@ -52,7 +53,7 @@ class CtabLoss(TableLoss):
     )
 
 
-class CTABGAN(CTGAN):
+class CTABGAN(ThirdPlayerGame, CTGAN):
     """CTGAN's game with what Zhao et al. (2022) add to it.
 
     Convolutions on rows as squares; rows drawn for modes of numbers too; the information loss; and the downstream loss, by
@@ -60,6 +61,8 @@ class CTABGAN(CTGAN):
     in place of a cross entropy. The authors' code ends its critic in a ReLU, which stops its gradient wherever it is sure of
     a fake; here it ends in a sum.
     """
+
+    third = "classifier"
 
     model_options: ClassVar[type[ModelOptions]] = CtabOptions
     loss_options: ClassVar[type[TableLoss]] = CtabLoss
@@ -80,18 +83,6 @@ class CTABGAN(CTGAN):
         self.classifier = None
         if target is not None and self.options.downstream and len(spans_of(columns)) > 1:
             self.classifier = call(Foreteller, options.classifier, spec.shape[0], target, where="model.classifier")
-
-    def players(self) -> dict[str, nn.Module]:
-        found = super().players()
-        return found if self.classifier is None else {**found, "classifier": self.classifier}
-
-    def turns(self, step: int) -> Sequence[Turn]:
-        """The classifier learns on the rows that the discriminator has just seen."""
-        turns = list(super().turns(step))
-        if self.classifier is not None:
-            first = next(number for number, turn in enumerate(turns) if turn.player == "generator")
-            turns.insert(first, Turn("classifier", fresh=False))
-        return turns
 
     def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
         if turn.player == "classifier":

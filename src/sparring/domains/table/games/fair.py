@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pydantic
@@ -15,6 +15,7 @@ from sparring.core.passes import precise
 from sparring.domains.table.conditions import said
 from sparring.domains.table.data import columns_of
 from sparring.domains.table.games.ctgan import CTGAN, ModelOptions, TableLoss
+from sparring.domains.table.games.third import ThirdPlayerGame
 from sparring.domains.table.rows import Span, spans_of
 from sparring.errors import UserError, nearest
 from sparring.nn.layers import require_positive
@@ -72,7 +73,7 @@ class SecondDiscriminator(nn.Module):
         return self.out(self.body(torch.cat([rows[:, : self.hidden.start], rows[:, self.hidden.stop :]], 1)))
 
 
-class FairGAN(CTGAN):
+class FairGAN(ThirdPlayerGame, CTGAN):
     """CTGAN's game, and from step `model.fair_from` on one or both of two terms on the samples.
 
     parity (TabFairGAN): how far apart groups are in the share of their rows that has the favour.
@@ -83,6 +84,8 @@ class FairGAN(CTGAN):
     The column protected and the target are not asked for together: such rows would be as unfair as the data, and samples,
     which are asked for one column, would make up for them.
     """
+
+    third = "second"
 
     model_options: ClassVar[type[ModelOptions]] = FairOptions
     loss_options: ClassVar[type[TableLoss]] = FairLoss
@@ -115,17 +118,9 @@ class FairGAN(CTGAN):
         columns = [span.column.name for span in self.asked_spans(columns_of(spec))]
         self.apart = columns.index(self.protected.column.name), columns.index(self.target.column.name)
 
-    def players(self) -> dict[str, nn.Module]:
-        found = super().players()
-        return found if self.second is None else {**found, "second": self.second}
-
-    def turns(self, step: int) -> Sequence[Turn]:
-        """In the last phase the second discriminator learns on samples before the generator's turn."""
-        turns = list(super().turns(step))
-        if self.second is not None and step >= self.fair_from:
-            first = next(number for number, turn in enumerate(turns) if turn.player == "generator")
-            turns.insert(first, Turn("second", fresh=False))
-        return turns
+    def third_plays(self, step: int) -> bool:
+        """In the last phase alone."""
+        return super().third_plays(step) and step >= self.fair_from
 
     def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
         batch.memo["fair"] = step >= self.fair_from

@@ -9,12 +9,13 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from sparring.core.adversarial import AdversarialGame, LossOptions
+from sparring.core.adversarial import LossOptions
 from sparring.core.exportable import Exportable
 from sparring.core.game import Batch, DataSpec, Losses, Turn
 from sparring.domains.table.columns import Column
 from sparring.domains.table.data import columns_of
 from sparring.domains.table.games.information import Running, information, moments_of
+from sparring.domains.table.games.third import ThirdPlayerGame
 from sparring.domains.table.rows import Span, spans_of, values_of
 from sparring.domains.table.squares import SquareDiscriminator, SquareGenerator
 from sparring.options import call, resolve, validate
@@ -152,7 +153,7 @@ class TargetClassifier(nn.Module):
         return self.out(self.body.features(others))
 
 
-class TableGAN(AdversarialGame):
+class TableGAN(ThirdPlayerGame):
     """DCGAN's game on rows laid out as squares, a classifier of the target, and the information loss.
 
     Batches come and samples go as encoded rows; the networks see one number a column (`Line`). Margins of the information loss
@@ -161,6 +162,8 @@ class TableGAN(AdversarialGame):
     that of a running mean would be; categories are whole to the discriminator (`model.hard`); and its norm is of layers, so
     that it judges rows one by one.
     """
+
+    third = "classifier"
 
     options: TableganLoss
     discriminator: SquareDiscriminator
@@ -214,18 +217,6 @@ class TableGAN(AdversarialGame):
         self.line, self.classifier, self.hard = line, classifier, hard
         shape = (2, discriminator.feature_count)
         self.of_real, self.of_fake = (Running(*shape, share=self.options.smoothing) for _ in range(2))
-
-    def players(self) -> dict[str, nn.Module]:
-        found = super().players()
-        return found if self.classifier is None else {**found, "classifier": self.classifier}
-
-    def turns(self, step: int) -> Sequence[Turn]:
-        """The classifier learns on the rows that the discriminator has just seen."""
-        turns = list(super().turns(step))
-        if self.classifier is not None:
-            first = next(number for number, turn in enumerate(turns) if turn.player == "generator")
-            turns.insert(first, Turn("classifier", fresh=False))
-        return turns
 
     def loss(self, turn: Turn, batch: Batch, step: int) -> Losses:
         """A side of the game, or the classifier's, on one number a column."""
