@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Self
 
 import pydantic
 import torch
 from torch import Tensor
 
-from sparring.core import chance, processes
+from sparring.core import processes
 from sparring.core.adversarial import AdversarialGame, LossOptions
 from sparring.core.game import Batch, DataSpec, Losses
+from sparring.domains.series.games.path_game import PathGame
 from sparring.domains.series.games.series_game import require_one_length
 from sparring.domains.series.networks.paths import Form, Scaled, Unscaled, path_network, standardise
 from sparring.domains.series.networks.tcn import TemporalConvolution, receptive_field
@@ -46,7 +46,7 @@ class QuantLoss(LossOptions):
 LAGS = 64  # of the autocovariances, at most
 
 
-class QuantGAN(AdversarialGame):
+class QuantGAN(PathGame, AdversarialGame):
     """Temporal convolutions against temporal convolutions.
 
     A step is made from the noise of the `receptive_field` steps before and at it, so the same networks draw paths of any
@@ -60,7 +60,6 @@ class QuantGAN(AdversarialGame):
 
     options: QuantLoss
     generator: Unscaled
-    shown: Tensor
     remembered: Tensor
 
     @classmethod
@@ -92,9 +91,7 @@ class QuantGAN(AdversarialGame):
         # Of the training's data: a resumed training has it from its checkpoint.
         lags = min(LAGS, self.window - 1)
         self.register_buffer("remembered", torch.zeros(3, lags + 1, size))
-        # The data's, and not the training's: checkpoints do not hold them.
-        shown = torch.tensor(spec.extra.get("shown", [])).reshape(-1, *spec.shape)
-        self.register_buffer("shown", shown, persistent=False)
+        self.keep_shown(spec)
 
     def prepare(self, data: Any, progress: Callable[[int, int], None] | None = None) -> None:
         """Learn where each feature lies, how far it spreads, and its autocovariances in units of that."""
@@ -126,26 +123,3 @@ class QuantGAN(AdversarialGame):
             torch.stack([(now[:, : steps - lag] * later[:, lag:]).mean((0, 1)) for lag in range(self.remembered.shape[1])])
             for now, later in pairs
         ])  # fmt: skip
-
-    def stretch(self, steps: int) -> None:
-        """Draw paths of so many steps from now on."""
-        self.latent = self.generator.noise_of(steps)
-
-    def draw_codes(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        rng: torch.Generator | None = None,
-        truncation: float = 1.0,
-    ) -> Batch:
-        """Noise as `code` (count, L); and `real`, windows of the data to show samples of their length beside."""
-        codes = super().draw_codes(count, condition=condition, rng=rng, truncation=truncation)
-        if len(self.shown) and codes["code"].shape[1] == self.generator.noise_of(self.window):
-            codes["real"] = self.shown[chance.integers(0, len(self.shown), count, device=self.device, rng=rng)]
-        return codes
-
-    @classmethod
-    def spec_to_share(cls, spec: DataSpec) -> DataSpec:
-        """Without the windows of the data that samples are shown beside."""
-        return replace(spec, extra={key: value for key, value in spec.extra.items() if key != "shown"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,16 +12,17 @@ from torch import Tensor
 
 from sparring.core import chance
 from sparring.core.exportable import Exportable, Input, Noise, Vector
-from sparring.core.game import Batch, DataSpec, Game
+from sparring.core.game import Batch, DataSpec
 from sparring.core.labels import Labels
 from sparring.domains.series.attributes import SeriesLabels, attributes_of
 from sparring.domains.series.clock import Clock, calendar
+from sparring.domains.series.games.path_game import ShownGame
 from sparring.errors import UserError
 
 PASSED = ("real", "real_mask", "frame", "attributes", "label")  # of codes, on to the samples
 
 
-class SeriesGame(Game):
+class SeriesGame(ShownGame):
     """Noise of `noise_size` numbers a step becomes a window (T, F). A code is the noise of all steps, flat.
 
     What a sample has besides values is that of a window of the data, its frame: attributes, length and times go together.
@@ -35,8 +35,8 @@ class SeriesGame(Game):
     pads: ClassVar[bool] = False
     conditional: ClassVar[bool] = False
     uniform: ClassVar[bool] = False
+    of_samples = ("shown", "shown_lengths", "frames")
 
-    shown: Tensor
     shown_mask: Tensor
     frame_attributes: Tensor
     frame_mask: Tensor
@@ -49,9 +49,8 @@ class SeriesGame(Game):
         self.classes = spec.classes
         extra, frames = spec.extra, spec.extra.get("frames", {})
         self._require_able(extra, frames)
+        self.keep_shown(spec)
         # All are the data's, and not the training's: checkpoints do not hold them.
-        shown = torch.tensor(extra.get("shown", [])).reshape(-1, self.steps, self.size)
-        self.register_buffer("shown", shown, persistent=False)
         self.register_buffer("shown_mask", self._mask(extra.get("shown_lengths", [])), persistent=False)
         attributes = attributes_of(extra) if self.conditional else []
         rows = torch.tensor(frames.get("attributes", []), dtype=torch.float32)
@@ -145,7 +144,7 @@ class SeriesGame(Game):
                 if self.label_table.label is not None:
                     codes["label"] = codes["attributes"][:, self.label_table.places(self.label_table.label)].argmax(1)
         if len(self.shown):
-            which = chance.integers(0, len(self.shown), count, device=self.device, rng=rng)
+            which = self.some_shown(count, rng)
             codes["real"] = self.shown[which]
             if len(self.shown_mask):
                 codes["real_mask"] = self.shown_mask[which]
@@ -172,12 +171,6 @@ class SeriesGame(Game):
             return None
         inputs: list[Input] = [Noise("latent", self.steps * self.noise_size, "uniform" if self.uniform else "normal")]
         return WindowFunction(self, *inputs, *([Vector("label", self.label_table)] if self.label_table else []))
-
-    @classmethod
-    def spec_to_share(cls, spec: DataSpec) -> DataSpec:
-        """Without windows of the data, and what they have besides."""
-        own = ("shown", "shown_lengths", "frames")
-        return replace(spec, extra={key: value for key, value in spec.extra.items() if key not in own})
 
     def _draw_frames(self, count: int, condition: Tensor | None, rng: torch.Generator | None) -> Tensor:
         """Frames (count,) that have what is asked for, of all where none has."""

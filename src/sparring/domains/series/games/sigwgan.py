@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sparring.core import chance, processes
-from sparring.core.codes import truncate_latents
-from sparring.core.game import Batch, DataSpec, Game, Losses, Turn
+from sparring.core import processes
+from sparring.core.game import Batch, DataSpec, Losses, Turn
+from sparring.domains.series.games.path_game import PathGame
 from sparring.domains.series.games.series_game import require_one_length
 from sparring.domains.series.networks.paths import Form, Unscaled, path_network, standardise
 from sparring.domains.series.signature import augment, signature, size
@@ -22,7 +21,7 @@ TINY = 1e-12  # keeps the slope of a root finite at 0
 Augmentation = Literal["sum", "basepoint", "lead_lag", "time"]
 
 
-class SigWGAN(Game):
+class SigWGAN(PathGame):
     """A generator alone, which minimises ‖E[S(data)] − E[S(samples)]‖₂, S being the signature of an augmented window (eq. 11).
 
     Of all distances that are suprema over critics linear in S, this is the supremum: the best critic is known, and no
@@ -33,7 +32,6 @@ class SigWGAN(Game):
     """
 
     expected: Tensor
-    shown: Tensor
 
     def __init__(
         self, spec: DataSpec,
@@ -51,9 +49,7 @@ class SigWGAN(Game):
         dimensions = features * 2 ** self.augmentations.count("lead_lag") + self.augmentations.count("time")
         # Of the training's data: a resumed training has it from its checkpoint.
         self.register_buffer("expected", torch.zeros(size(dimensions, depth)))
-        # The data's, and not the training's: checkpoints do not hold them.
-        shown = torch.tensor(spec.extra.get("shown", [])).reshape(-1, *spec.shape)
-        self.register_buffer("shown", shown, persistent=False)
+        self.keep_shown(spec)
 
     def prepare(self, data: Any, progress: Callable[[int, int], None] | None = None) -> None:
         """Take the expected signature of all the data, and learn where features lie and how far they spread."""
@@ -80,34 +76,3 @@ class SigWGAN(Game):
         """The distance of the batch's mean signature from the data's."""
         fake = processes.mean(self.signatures(self.generator(self.noise(batch.count))).mean(0))
         return Losses({"signature": ((fake - self.expected).square().sum() + TINY).sqrt()})
-
-    def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
-        """N(0, 1), flat."""
-        return chance.normal(count, self.latent, device=self.device, rng=rng)
-
-    def stretch(self, steps: int) -> None:
-        """Draw paths of so many steps from now on."""
-        self.latent = self.generator.noise_of(steps)
-
-    def draw_codes(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        rng: torch.Generator | None = None,
-        truncation: float = 1.0,
-    ) -> Batch:
-        """Noise as `code` (count, L); and `real`, windows of the data to show samples of their length beside."""
-        codes = Batch(code=truncate_latents(self.noise(count, rng), truncation, "normal"))
-        if len(self.shown) and self.latent == self.generator.noise_of(self.window):
-            codes["real"] = self.shown[chance.integers(0, len(self.shown), count, device=self.device, rng=rng)]
-        return codes
-
-    def render(self, codes: Batch) -> Batch:
-        """Windows as `data`, and `real`."""
-        return Batch(data=self.generator(codes["code"]).float(), **{k: v for k, v in codes.items() if k == "real"})
-
-    @classmethod
-    def spec_to_share(cls, spec: DataSpec) -> DataSpec:
-        """Without the windows of the data that samples are shown beside."""
-        return replace(spec, extra={key: value for key, value in spec.extra.items() if key != "shown"})
