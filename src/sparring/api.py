@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from sparring.core.schedules import SCHEDULES
 from sparring.domains import open_domain
+from sparring.domains.domain import Data
 from sparring.errors import UserError, nearest
 from sparring.exploring.stored import read_codes
 from sparring.exploring.verbs import (
@@ -40,12 +41,6 @@ from sparring.training.engine import Engine
 from sparring.training.launch import agreed, launched
 from sparring.training.optimizers import OPTIMIZERS
 from sparring.translating.verb import TranslateResult, translate
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-Data: TypeAlias = "str | Path | DataFrame"
-"""A source by its name, or a table that is in memory."""
 
 
 def train(
@@ -105,7 +100,7 @@ def finetune(
     """
     old = Run.open(run)
     recipe = trusted(old.read_recipe(), trust)
-    recipe = recipe.override(list(set), data={"source": _source(data, recipe.domain)})
+    recipe = recipe.override(list(set), data={"source": open_domain(recipe.domain).source(data)})
     chosen = _privately(_chosen_recipe(recipe, None, steps, seed, (), precision), quiet)
     return start(
         chosen,
@@ -240,7 +235,7 @@ def check_data(
     options: of translations, keys of the recipe's `data` section and `against`, other data that must not be among these.
     Raises UserError.
     """
-    return open_domain(domain).check(_source(source, domain), progress, **options)
+    return open_domain(domain).check(open_domain(domain).source(source), progress, **options)
 
 
 def prepare_data(
@@ -281,16 +276,11 @@ def _chosen_recipe(
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     direct = [f"train.{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
     direct += [] if precision == "auto" else [f"machine.precision={precision}"]
-    source = None if data is None else _source(data, chosen.domain)
+    source = None if data is None else open_domain(chosen.domain).source(data)
     chosen = chosen.override([*assignments, *direct], **({"data": {"source": source}} if source else {}))
     if chosen.train.steps is None and chosen.train.epochs is None and chosen.train.minutes is None:
         raise UserError("the recipe has no end: give train.steps, train.epochs or train.minutes")
     return resolve(chosen)
-
-
-def _source(data: Data, domain: str) -> str:
-    """What a recipe calls data: a name as it is, and what is in memory by where it is kept."""
-    return str(data) if isinstance(data, str | Path) else open_domain(domain).keep(data)
 
 
 def _privately(recipe: Recipe, quiet: bool) -> Recipe:

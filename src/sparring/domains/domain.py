@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import torch
 from PIL.Image import Image
@@ -21,6 +21,11 @@ from sparring.metrics.meter import Measure
 from sparring.options import choose
 from sparring.recipe import Recipe
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Data: TypeAlias = "str | Path | DataFrame"
+"""A source by its name, or a table that is in memory."""
 Progress = Callable[[int, int], None]
 Make = Callable[[Batch, int], Batch]
 """Inputs, a seed → what a game makes of them. See `Trained.translate`."""
@@ -127,6 +132,10 @@ class Domain(ABC):
     def sieve(self, game: Game, label: Any) -> Sieve | None:
         """How samples that are `label` are drawn, where asking the game for it is not all there is to it. Raises UserError."""
         return None
+
+    def source(self, data: Data) -> str:
+        """What a recipe calls data: a name as it is, and what is in memory by where it is kept. Raises UserError."""
+        return str(data) if isinstance(data, str | Path) else self.keep(data)
 
     def keep(self, data: Any) -> str:
         """Data that are in memory as a source of `open_data`: for kinds that have such. Raises UserError."""

@@ -14,6 +14,7 @@ from sparring.core.game import Batch
 from sparring.data.built import default_folder
 from sparring.data.dataset import Dataset
 from sparring.domains import Domain, open_domain
+from sparring.domains.domain import Data
 from sparring.errors import UserError
 from sparring.files import write_json
 from sparring.measuring.sides import (
@@ -93,9 +94,9 @@ class _Match:
 
 
 def evaluate(
-    subject: str | Path,
+    subject: Data,
     *,
-    data: str | None = None,
+    data: Data | None = None,
     metrics: str | Iterable[str] | None = None,
     features: str = "auto",
     count: int | None = None,
@@ -113,7 +114,7 @@ def evaluate(
     """Measure samples against data.
 
     subject: a run's folder, or a folder or file of samples (then `data` is needed, and `domain` says of what kind).
-    data: a source; None: the data that the run was trained on.
+    data: a source; None: the data that the run was trained on. Samples and data of tables can be pandas DataFrames.
     metrics: names of figures or measures, `all`, or None for the usual ones that are possible.
     features: the space to measure in; `auto` takes the best at hand.
     count: samples of each side, at most; None: 10,000, or as many as both sides have.
@@ -126,15 +127,20 @@ def evaluate(
         raise UserError(f"--budget {budget:g}: give some minutes")
     clock = _Clock(budget * 60)
     tick = progress or (lambda what, done, total: None)
-    run = Run(Path(subject)) if (Path(subject) / "recipe.yaml").is_file() else None
+    named = isinstance(subject, str | Path)
+    run = Run(Path(subject)) if named and (Path(subject) / "recipe.yaml").is_file() else None
     if run:
         match = _match_run(run, data, checkpoint, seed, label, device, trust, tick)
         if out is None:
             out = run.folder / "evaluation"
     else:
         if label is not None:
-            raise UserError(f"{subject} is no run: only what a run makes of its inputs can be asked for by --label")
-        match = _match_files(str(subject), data, open_domain(domain), size, seed, tick)
+            raise UserError(
+                f"{subject if named else 'a DataFrame'} is no run: only what a run makes of its inputs can be asked for by --label"
+            )
+        kind = open_domain(domain)
+        subject = kind.source(subject)
+        match = _match_files(subject, None if data is None else kind.source(data), kind, size, seed, tick)
     own = metrics.split(",") if isinstance(metrics, str) else metrics or []
     measures = with_own(match.domain.measures, own)
     chosen = choose_measures(measures, metrics)
@@ -143,7 +149,7 @@ def evaluate(
         _pair(match)
     space = match.domain.open_features(features, match.data, lambda done, total: tick("features", done, total))
 
-    result = EvaluateResult(str(subject), str(data or match.reference), match.checkpoint, space.name, {}, 0.0)
+    result = EvaluateResult(str(subject), match.reference, match.checkpoint, space.name, {}, 0.0)
     if run and (facts := guarantee_of(run.folder, checkpoint)):
         result.notes.append(f"{guarantee(facts)}; figures that are measured on the data are not part of it")
     n_real, n_fake = _counts(match, count)
@@ -204,7 +210,7 @@ class _Clock:
 
 def _match_run(
     run: Run,
-    data: str | None,
+    data: Data | None,
     checkpoint: str | int,
     seed: int,
     label: Label,
@@ -213,7 +219,7 @@ def _match_run(
     tick: Progress,
 ) -> _Match:
     trained = load(run.folder, checkpoint=checkpoint, device=device, trust=trust)
-    source = data or str(trained.recipe.data["source"])
+    source = str(trained.recipe.data["source"]) if data is None else trained.domain.source(data)
     reference = trained.domain.open_reference(
         source, trained.recipe.data, trained.spec, lambda done, total: tick("reading the data", done, total)
     )

@@ -202,6 +202,27 @@ def test_layers_whose_statistics_stand_still_are_one_product_and_give_the_same()
     assert torch.allclose(folded, layer(rows).detach(), atol=1e-5) and folded.max() > 0.1
 
 
+def test_tables_in_memory_are_measured_against_each_other_and_by_runs(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARRING_CACHE", str(tmp_path / "cache"))
+    frame = pd.read_csv(table)
+    found = sparring.evaluate(
+        frame.sample(200, random_state=0), data=frame, domain="table", metrics="marginal_error", out=tmp_path / "out"
+    )
+    assert 0 < found.figures["marginal_error"].value < 0.1 and Path(found.data).suffix == ".parquet"
+    sparring.train(
+        tiny("evaluate.metric=null"), data=str(table), out=tmp_path / "run", steps=1, device="cpu", quiet=True
+    )
+    by_name, by_frame = (
+        sparring.evaluate(tmp_path / "run", data=data, metrics="marginal_error", count=80, checkpoint="last")
+        for data in (str(table), frame)
+    )
+    assert by_name.figures["marginal_error"].value == by_frame.figures["marginal_error"].value
+    with pytest.raises(UserError, match="DataFrame"):
+        sparring.evaluate(frame, data=[1, 2], domain="table")  # type: ignore[arg-type]
+
+
 def test_rows_that_cannot_be_packed_are_refused_before_a_step(data: TableData) -> None:
     with pytest.raises(UserError, match="multiple"):
         built(data, "train.batch_size=7")
