@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
 
-from sparring.domains.table.cells import Cells
+from planted import points
 from sparring.domains.table.columns import fit_column
-from sparring.domains.table.data import TableData
 from sparring.domains.table.metrics import marginals
 from sparring.domains.table.metrics.marginals import associations, coded, column_distances, pair_distance
 from sparring.domains.table.metrics.privacy import closest, exact_copies, membership_auc
@@ -20,14 +18,6 @@ from sparring.domains.table.show import cloud
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(0)
-
-
-def points(*frames: pd.DataFrame) -> tuple[Cells, list[Tensor]]:
-    """Tables as points, coded as the first."""
-    columns = [column for name in frames[0].columns if (column := fit_column(frames[0][name], {}, 256))]
-    space = Cells(columns)
-    sides = [TableData("t", frame, columns).batch(torch.arange(len(frame)), augment=False) for frame in frames]
-    return space, [space(side)["features"] for side in sides]
 
 
 def test_distances_of_columns_are_shares_that_differ_and_the_largest_gap_of_cumulative_ones() -> None:
