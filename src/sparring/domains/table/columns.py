@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,7 +85,7 @@ class Column:
 
     def plain(self) -> dict[str, Any]:
         """A JSON-ready dict, from which the constructor makes it again."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, list) else value for name, value in vars(self).items()}
 
     @property
     def places(self) -> int:

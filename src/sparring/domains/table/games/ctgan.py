@@ -75,8 +75,8 @@ class CTGAN(AdversarialGame):
 
     Three things are not as in the paper. What is asked for is put into the row, where theirs pulls the generator towards it
     by a cross entropy: so it is obeyed always, and the game is only about what goes with it. Of some rows several columns
-    are asked for, so that users can. And samples are drawn for categories as frequent as the data's, where training draws
-    the rare ones more often.
+    are asked for, so that users can. And samples are drawn for categories as frequent as the data's; in training too, unless
+    `data.sampling` has the rare ones drawn more often.
     """
 
     model_options: ClassVar[type[ModelOptions]] = ModelOptions
@@ -125,6 +125,7 @@ class CTGAN(AdversarialGame):
             ),
             columns=columns,
             options=options,
+            rare_often=recipe.data.get("sampling") != "rows",
             loss=loss,
             turns=recipe.train.turns,
             steps=recipe.train.steps,
@@ -147,8 +148,10 @@ class CTGAN(AdversarialGame):
         *,
         columns: list[Column],
         options: ModelOptions,
+        rare_often: bool = True,
         **rules: Any,
     ) -> None:
+        """rare_often: training asks for categories by the logarithm of their frequency, and not as often as the data have them."""
         labels = TableLabels(columns)
         super().__init__(
             generator, discriminator, latent=options.latent, labels=labels if labels.names else None, **rules
@@ -166,7 +169,9 @@ class CTGAN(AdversarialGame):
             # of each category (or mode) that is asked for: its column, how often the data have it, and how often training asks for it
             "asked_of": asked_columns(asked),
             "frequencies": torch.cat([nothing, *(each / each.sum() for each in counts)]),
-            "rehearsed": torch.cat([nothing, *map(log_frequency, counts)]),
+            "rehearsed": torch.cat(
+                [nothing, *(log_frequency(each) if rare_often else each / each.sum() for each in counts)]
+            ),
             # how often the data have each category and mode, in a row's order; of places nothing is said
             "shares": torch.cat(
                 [
