@@ -115,7 +115,9 @@ def test_fakes_are_drawn_for_conditions_that_no_row_tells_and_rows_keep_their_ow
 
 
 def test_the_recipe_s_terms_on_the_data_are_switched_off_and_said(table: Path) -> None:
-    recipe = resolve(load_recipe("ctgan").override(["private.epsilon=3", f"data.source={table}"]))
+    recipe = resolve(
+        load_recipe("ctgan").override(["private.epsilon=3", "data.sampling=log_frequency", f"data.source={table}"])
+    )
     private, off = without_data(recipe)
     assert private.loss["moments"] == 0 and private.data["sampling"] == "rows" and private.evaluate.metric is None
     assert {line.partition(":")[0] for line in off} == {
