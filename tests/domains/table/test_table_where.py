@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,7 +196,7 @@ def test_rows_are_the_same_whatever_the_batches(run: Path, tmp_path: Path) -> No
             trained.domain.save(samples, trained.game.conditions, tmp_path / "rows.csv", "csv")
             files.append((tmp_path / "rows.csv").read_text())
     assert files[0] == files[1] != files[2] == files[3]
-    assert "c25" in files[0]  # one of those that share a level
+    assert re.search(r"c[23]\d,", files[0])  # one of those that share a level
     assert [batch.count for batch in trained.generate(300, label="age>40", batch_size=128)] == [128, 128, 44]
 
 
