@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sparring.data.checks.listed import ListedReport
 from sparring.domains.series.attributes import Attribute, fit_attribute
 from sparring.domains.series.channels import Channels
 from sparring.domains.series.data import SeriesOptions, cut, read_sequences
@@ -24,7 +25,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class SeriesReport:
+class SeriesReport(ListedReport):
     """What was found. Sequences count from 0, in the file's order.
 
     summary: sequences, features, attributes and what they are, shortest and longest, usable windows. short: sequences that no
@@ -33,8 +34,8 @@ class SeriesReport:
     constant: features that never vary. aside: columns that are no features.
     """
 
-    source: str
-    summary: dict[str, Any]
+    reasons = REASONS
+
     short: list[int] = field(default_factory=list)
     holes: list[int] = field(default_factory=list)
     copies: list[int] = field(default_factory=list)
@@ -43,18 +44,7 @@ class SeriesReport:
     uneven: list[int] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
-    def plain(self) -> dict[str, Any]:
-        """A JSON-ready dict: the lists, how many each holds, and a finding for each in words."""
-        lists = {name: getattr(self, name) for name in REASONS}
-        counts = {name: len(found) for name, found in lists.items() if found}
-        findings = [
-            {"kind": kind, "name": self._name(each), "reason": REASONS[kind], "remove": False}
-            for kind, found in lists.items()
-            for each in found
-        ]
-        return {"source": self.source, "summary": self.summary, "counts": counts, "findings": findings, **lists}
-
-    def _name(self, each: int | str) -> str:
+    def name_of(self, kind: str, each: int | str) -> str:
         return f"column {each}" if isinstance(each, str) else f"{self.source}[{each}]"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparring.data.checks.listed import ListedReport
 from sparring.data.frames import read_frame
 from sparring.domains.table.columns import Column, fit_column
 from sparring.domains.table.conditions import said
@@ -33,15 +34,15 @@ SHOWN = 1000  # copied rows that are named
 
 
 @dataclass(frozen=True)
-class TableReport:
+class TableReport(ListedReport):
     """What was found. columns: name → what it is taken for, as `summary` has them in words. Rows count from 0.
 
     The lists hold names of columns; copies: numbers of rows that equal an earlier one. breaks: rows and the constraints
     that they break.
     """
 
-    source: str
-    summary: dict[str, Any]
+    reasons = REASONS
+
     text: list[str] = field(default_factory=list)
     constant: list[str] = field(default_factory=list)
     key: list[str] = field(default_factory=list)
@@ -51,16 +52,8 @@ class TableReport:
     copies: list[int] = field(default_factory=list)
     breaks: list[str] = field(default_factory=list)
 
-    def plain(self) -> dict[str, Any]:
-        """A JSON-ready dict: the lists, how many each holds, and a finding for each in words."""
-        lists = {name: getattr(self, name) for name in REASONS}
-        counts = {name: len(found) for name, found in lists.items() if found}
-        findings = [
-            {"kind": kind, "name": _name(kind, each), "reason": REASONS[kind], "remove": False}
-            for kind, found in lists.items()
-            for each in found
-        ]  # fmt: skip
-        return {"source": self.source, "summary": self.summary, "counts": counts, "findings": findings, **lists}
+    def name_of(self, kind: str, each: int | str) -> str:
+        return str(each) if kind == "breaks" else f"row {each}" if kind == "copies" else f"column {each}"
 
 
 def check_table(options: TableOptions) -> TableReport:
@@ -103,10 +96,6 @@ def _broken(
     constraints: Constraints, frame: DataFrame, columns: list[Column]
 ) -> Iterable[tuple[str, NDArray[np.bool_]]]:
     return () if constraints == Constraints() else plan_for(constraints, columns).broken(frame)
-
-
-def _name(kind: str, each: int | str) -> str:
-    return str(each) if kind == "breaks" else f"row {each}" if kind == "copies" else f"column {each}"
 
 
 def _words(column: Column) -> str:

@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparring.data.checks.listed import ListedReport
 from sparring.domains.vector.sources import Rows, open_rows
 from sparring.errors import UserError
 from sparring.files import write_whole
 
 FAR = 10.0  # interquartile ranges from the median beyond which a value is called far
-FOUND = {
-    "unusable": ("row", "holds a value that is not a number", True),
-    "copies": ("row", "equals an earlier one", True),
-    "far": ("row", f"a value is more than {FAR:g} interquartile ranges from its column's median", False),
-    "constant": ("column", "never varies", False),
+REASONS = {
+    "unusable": "holds a value that is not a number",
+    "copies": "equals an earlier one",
+    "far": f"a value is more than {FAR:g} interquartile ranges from its column's median",
+    "constant": "never varies",
 }
-"""Kind of finding → what is counted, what is wrong with it, whether a cleaned copy leaves it out."""
 
 
 @dataclass(frozen=True)
-class VectorReport:
+class VectorReport(ListedReport):
     """What was found. rows and columns count from 0, and each list is in order.
 
     summary: rows, columns, classes and their counts, smallest and largest value of all.
@@ -34,23 +34,16 @@ class VectorReport:
     constant: columns that never vary.
     """
 
-    source: str
-    summary: dict[str, Any]
+    reasons = REASONS
+    removed = frozenset({"unusable", "copies"})
+
     unusable: list[int] = field(default_factory=list)
     copies: list[int] = field(default_factory=list)
     far: list[int] = field(default_factory=list)
     constant: list[int] = field(default_factory=list)
 
-    def plain(self) -> dict[str, Any]:
-        """A JSON-ready dict: the lists, how many each holds, and all of them as findings, in words."""
-        lists = {name: getattr(self, name) for name in ("unusable", "copies", "far", "constant")}
-        counts = {name: len(found) for name, found in lists.items() if found}
-        findings = [
-            {"kind": kind, "name": f"{what} {number}", "reason": why, "remove": remove}
-            for kind, (what, why, remove) in FOUND.items()
-            for number in lists[kind]
-        ]
-        return {"source": self.source, "summary": self.summary, "counts": counts, **lists, "findings": findings}
+    def name_of(self, kind: str, each: int) -> str:
+        return f"{'column' if kind == 'constant' else 'row'} {each}"
 
 
 @dataclass(frozen=True)
