@@ -99,6 +99,8 @@ def play(
     domain = domain.knowing(data.spec)
     measures = with_own(domain.measures, [metric] if metric else [])
     measure = None if metric is None else measure_of(measures, metric)  # these data may lack what one of them needs
+    for line in () if resume_from else domain.introduce(data.spec):
+        say(line)
     for name, reason in data.broken[:10]:
         say(f"skipped {name}: {reason}")
     if len(data.broken) > 10:

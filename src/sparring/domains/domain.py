@@ -125,6 +125,10 @@ class Domain(ABC):
         """
         return self
 
+    def introduce(self, spec: DataSpec) -> list[str]:
+        """What the data are taken for, in lines for those who begin a training: what was guessed, so that they can correct it."""
+        return []
+
     @abstractmethod
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe's `data` section, validated, defaults filled in. Raises UserError."""

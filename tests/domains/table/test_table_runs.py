@@ -37,3 +37,15 @@ def test_a_run_resumes_to_the_same_bits_draws_a_table_and_is_measured(name: str,
         assert found["parity"].facts["of_real"] == pytest.approx(gap(real), abs=0.1)
         assert set(found) == {"parity", "model_parity", "model_odds", "model_accuracy"}
     assert all(0 <= figure.value <= 1 for figure in found.values())
+
+
+def test_a_training_says_what_columns_are_taken_for_and_a_resumed_one_does_not(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe("ctgan").override([*SMALL, *TINY["tabfairgan"][:3], "evaluate.metric=null"])
+    sparring.train(recipe, data=source_of("ctgan", folder), out=tmp_path / "run", steps=1, device="cpu")
+    said = " ".join(capfd.readouterr().err.split())
+    assert "600 rows; what is taken for another kind than it is, data.columns corrects" in said
+    assert "category: sex (2), pay (2)" in said and "continuous: age (" in said and "integer: debt (0 to" in said
+    sparring.resume(tmp_path / "run", steps=2, device="cpu")
+    assert "category:" not in capfd.readouterr().err

@@ -39,6 +39,7 @@ from sparring.errors import UserError
 from sparring.metrics.figure import Features
 from sparring.options import validate
 
+NAMED = 12  # features that a line names
 LAGS = 50  # of pictures of returns
 
 
@@ -64,6 +65,14 @@ class SeriesDomain(Domain):
         if "returns" in spec.extra:
             other.measures = of_returns(other.log_returns)
         return other
+
+    def introduce(self, spec: DataSpec) -> list[str]:
+        """Windows, features, attributes."""
+        names = channels_of(spec.extra).features
+        others = f", and {len(names) - NAMED} others" if len(names) > NAMED else ""
+        lines = [f"{spec.count:,} windows of {spec.shape[0]} steps (data.window) of {', '.join(names[:NAMED])}{others}"]
+        attributes = [f"{each.name} ({each.kind})" for each in attributes_of(spec.extra)]
+        return [*lines, f"attributes: {', '.join(attributes[:NAMED])}"] if attributes else lines
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate against `SeriesOptions`."""

@@ -30,6 +30,7 @@ REASONS = {
     "copies": "it equals an earlier row",
     "breaks": "it breaks a constraint of data.constraints, and is refused by a training",
 }
+NAMED = 12  # columns of a kind that a line names
 SHOWN = 1000  # copied rows that are named
 
 
@@ -92,6 +93,20 @@ def check_table(options: TableOptions) -> TableReport:
     )
 
 
+def introduce(rows: int, columns: Iterable[Column]) -> list[str]:
+    """What columns are taken for, a line a kind."""
+    kinds: dict[str, list[str]] = {}
+    for column in columns:
+        kind, _, more = _words(column).partition(", ")
+        more = more.removesuffix(" of them")
+        kinds.setdefault(kind, []).append(f"{column.name} ({more})" if more else column.name)
+    lines = [f"{rows:,} rows; what is taken for another kind than it is, data.columns corrects (docs/tables.md)"]
+    for kind, names in kinds.items():
+        others = f", and {len(names) - NAMED} others" if len(names) > NAMED else ""
+        lines.append(f"  {kind}: {', '.join(names[:NAMED])}{others}")
+    return lines
+
+
 def _broken(
     constraints: Constraints, frame: DataFrame, columns: list[Column]
 ) -> Iterable[tuple[str, NDArray[np.bool_]]]:
@@ -108,5 +123,5 @@ def _words(column: Column) -> str:
     if column.kind == "category":
         return f"category, {column.size - bool(column.rare) + len(column.rare)} of them"
     if column.kind in ("continuous", "integer"):
-        return f"{column.kind}, {column.low:g} to {column.high:g}"
+        return f"{column.kind}, {column.low:.8g} to {column.high:.8g}"
     return column.kind

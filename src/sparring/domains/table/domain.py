@@ -18,7 +18,7 @@ from sparring.data.workbooks import write_workbook
 from sparring.domains.domain import Domain, Progress
 from sparring.domains.figures import save_figure
 from sparring.domains.table.cells import SPACES, Cells, open_features
-from sparring.domains.table.check import check_table
+from sparring.domains.table.check import check_table, introduce
 from sparring.domains.table.columns import Column
 from sparring.domains.table.constraints import Kept, Plan
 from sparring.domains.table.data import TableData, TableOptions, columns_of, decode, open_table, plan_of
@@ -70,6 +70,11 @@ class TableDomain(Domain):
         cells, extra = Cells(other.columns, other.plan).cells, spec.extra
         other.measures = measures_for(cells, extra.get("target"), extra.get("protected"), shown, other.frame_of)
         return other
+
+    def introduce(self, spec: DataSpec) -> list[str]:
+        """The kinds of the columns."""
+        plan = plan_of(spec)
+        return introduce(spec.count, columns_of(spec) if plan is None else plan.shown)
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate against `TableOptions`."""
