@@ -281,7 +281,8 @@ def test_categories_are_drawn_as_often_as_their_softmax_says_and_never_beside_wh
     hots, made = OneHots(spans_of(columns)), torch.randn(1, 12) * 3
     asked = torch.zeros(20000, 8)
     asked[:, 5 + seed % 3] = 1
-    rows = hots.drawn(made.expand(20000, -1).contiguous(), torch.rand(20000, 3), asked)
+    rows, numbers = hots.drawn(made.expand(20000, -1).contiguous(), torch.rand(20000, 3), asked)
+    assert torch.equal(numbers, hots.numbers(rows))
     for place, size in ((1, 3), (4, 5)):
         shares = made[0, place : place + size].softmax(0)
         assert torch.allclose(rows[:, place : place + size].mean(0), shares, atol=0.02)
@@ -291,13 +292,13 @@ def test_categories_are_drawn_as_often_as_their_softmax_says_and_never_beside_wh
     luck, few = torch.rand(500, 3), asked[:500]
     made = made.expand(500, -1).contiguous()
     low = torch.cat([made[:, :1], made[:, 1:] - 100], 1)
-    assert (hots.drawn(made, luck, few) != hots.drawn(low, luck, few)).float().mean() < 0.001  # but for rounding
+    assert (hots.drawn(made, luck, few)[0] != hots.drawn(low, luck, few)[0]).float().mean() < 0.001  # but for rounding
     two = few.clone()
     two[:, 0] = two[:, 3] = 1  # two categories of one column: one of them
-    rows = hots.drawn(made, luck, two)
+    rows, _ = hots.drawn(made, luck, two)
     assert torch.equal(rows[:, [4, 7]].sum(1), torch.ones(500)) and torch.equal(rows[:, 4:9].sum(1), torch.ones(500))
     # A chance of nearly 1 still chooses a number that is there.
-    edge = hots.drawn(torch.tensor([[0.0, 0, -200, -200] + [0.0] * 8]), torch.full((1, 3), 1 - 2**-24), None)
+    edge, _ = hots.drawn(torch.tensor([[0.0, 0, -200, -200] + [0.0] * 8]), torch.full((1, 3), 1 - 2**-24), None)
     assert edge[0, 1:4].tolist() == [1, 0, 0]
 
 

@@ -255,8 +255,11 @@ def decode(
     *,
     rows: Tensor | None = None,
     only: Iterable[str] | None = None,
+    numbers: Tensor | None = None,
 ) -> DataFrame:
     """Encoded rows as a table of the original columns. Raises UserError for NaN.
+
+    numbers: the category or mode of each column (N, P), where a game has told them already; see `OneHots.numbers`.
 
     start: rows before these, from which keys count on. rows: the numbers that these were drawn under (N,), on which rare levels
     depend, and not on how rows are cut into batches; None: those from `start`. only: these columns alone.
@@ -267,7 +270,8 @@ def decode(
         )
     encoded, spans = data.detach().cpu(), spans_of(columns)
     where = {span.column.name: span for span in spans}
-    codes = dict(zip(where, OneHots(spans).numbers(encoded).T.contiguous().numpy(), strict=True))
+    found = OneHots(spans).numbers(encoded) if numbers is None else numbers.cpu()
+    codes = dict(zip(where, found.T.contiguous().numpy(), strict=True))
     drawn = np.arange(start, start + len(data)) if rows is None else rows.cpu().numpy()
     luck = np.asarray(drawn, np.uint64)
     for number in codes.values():  # rows that another seed draws have other luck

@@ -92,7 +92,7 @@ class TableDomain(Domain):
         """Rows as users see them; only: these columns at least."""
         if self.plan is not None:
             return self.frame_of(samples)
-        return decode(samples["data"], self.columns, rows=samples.get("row"), only=only)
+        return decode(samples["data"], self.columns, rows=samples.get("row"), only=only, numbers=samples.get("numbers"))
 
     def keep(self, data: Any) -> str:
         """A pandas DataFrame as a file in the cache."""
@@ -155,7 +155,8 @@ class TableDomain(Domain):
 
     def frame_of(self, samples: Batch, start: int = 0) -> DataFrame:
         """Encoded rows as a table of the columns' own values and types. start: rows before these. Raises UserError."""
-        frame = decode(samples["data"], self.columns, start, rows=samples.get("row"))
+        own = {"rows": samples.get("row"), "numbers": samples.get("numbers")}
+        frame = decode(samples["data"], self.columns, start, **own)
         return frame if self.plan is None else self.plan.backward(frame)
 
     def open_features(self, which: str, data: Dataset, progress: Progress | None = None) -> Cells:

@@ -143,8 +143,10 @@ class OneHots(nn.Module):
         rows: Tensor = _Choose.apply(made, self._insist(noise, asked), self, temperature, hard)
         return rows
 
-    def drawn(self, made: Tensor, chance: Tensor, asked: Tensor | None) -> Tensor:
+    def drawn(self, made: Tensor, chance: Tensor, asked: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows (N, D) of logits and places `made` (N, D): of each column one category, as their softmax says, and tanh of places.
+
+        Beside them those categories or modes, as `numbers` would find them, int64 (N, P).
 
         chance: uniform numbers (N, P), each of which chooses in the line of a one-hot's shares. asked: as for `soft`.
         """
@@ -163,7 +165,7 @@ class OneHots(nn.Module):
             chosen[rows, part] = self.asked_at[which] - self.firsts[part]
         data = torch.zeros_like(made).scatter_(1, chosen + self.starts, 1.0)
         data[:, self.places] = made.index_select(1, self.places).tanh()
-        return data
+        return data, chosen.index_select(1, self.arranged)
 
     def _wanted(self, asked: Tensor) -> tuple[Tensor, Tensor] | None:
         """What is asked for (N, K) as rows and numbers of those that are 1; None where a row is asked for two of one column."""
@@ -224,11 +226,10 @@ def _choose(shares: Tensor, chance: Tensor) -> Tensor:
 
 def asked_cells(asked: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and numbers, row by row, of those of `asked` (N, K) that are not 0."""
-    there = asked != 0
     if asked.device.type != "cpu":
-        rows, which = there.nonzero().unbind(1)
+        rows, which = (asked != 0).nonzero().unbind(1)
         return rows, which
-    flat = torch.from_numpy(np.flatnonzero(there.numpy()))  # a fifth of the time of `nonzero`
+    flat = torch.from_numpy(np.flatnonzero(asked.numpy() != 0))  # a fifth of the time of `nonzero`
     return flat // asked.shape[1], flat % asked.shape[1]
 
 

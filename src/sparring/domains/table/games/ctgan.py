@@ -281,10 +281,11 @@ class CTGAN(AdversarialGame):
         return codes
 
     def render(self, codes: Batch) -> Batch:
-        """Encoded rows as `data` (N, D): places between −1 and 1, and of each column one category."""
+        """Encoded rows as `data` (N, D), places between −1 and 1 and of each column one category; and as `numbers` (N, P) which."""
         asked = codes.get("label")
         made = self.generator(codes["code"], asked).float()
-        return Batch(data=self.one_hots.drawn(made, codes["chance"], asked))
+        data, numbers = self.one_hots.drawn(made, codes["chance"], asked)
+        return Batch(data=data, numbers=numbers)
 
     def rehearse(self, count: int, *, rng: torch.Generator | None = None) -> None:
         """Samples for categories as often as training asks for them, which is what batch norm's statistics are of."""
