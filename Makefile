@@ -9,7 +9,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python -m sparring train default
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src tests benchmarks
