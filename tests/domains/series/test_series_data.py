@@ -169,3 +169,11 @@ def test_a_check_finds_what_was_planted(series: Domain, tmp_path: Path) -> None:
     assert report["constant"] == ["y"] and report["aside"] == ["day"]
     assert report["summary"]["windows"] == 9
     assert ("short", f"{path}[2]") in [(finding["kind"], finding["name"]) for finding in report["findings"]]
+
+
+def test_a_training_is_told_windows_and_the_first_features() -> None:
+    data = open_series(SeriesOptions(source="sines", count=5, features=14, window=6))
+    names = ", ".join(f"x{number + 1}" for number in range(12))
+    assert open_domain("series").introduce(data.spec) == [
+        f"5 windows of 6 steps (data.window) of {names}, and 2 others"
+    ]

@@ -14,7 +14,7 @@ from sparring.domains.table.metrics.marginals import associations, coded, column
 from sparring.domains.table.metrics.privacy import closest, exact_copies, membership_auc
 from sparring.domains.table.metrics.reports import diagnostic, quality
 from sparring.domains.table.metrics.usefulness import detection, train_on_samples
-from sparring.domains.table.show import cloud
+from sparring.domains.table.show import cloud, matrices
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(0)
@@ -125,3 +125,19 @@ def test_of_very_many_columns_some_pairs_stand_for_all(monkeypatch: pytest.Monke
     some = marginals._pairs(60)
     assert len(some) == 300 and all(0 <= other < one < 60 for one, other in some)
     assert marginals.pair_distance(real, fake) == pytest.approx(whole, rel=0.02)
+
+
+def test_associations_are_the_same_however_their_tables_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, [1, 2, 5, 30], (400, 4))
+    rows = np.column_stack([rows, 3 * rows[:, 2] + 1])
+    counted = associations(rows)
+    assert counted[2, 4] == pytest.approx(1) and counted[0, 1:].max() == 0
+    monkeypatch.setattr(marginals, "CELLS", 1)
+    assert np.allclose(associations(rows), counted)
+
+
+def test_a_picture_of_some_pairs_says_of_how_many_columns() -> None:
+    figure = matrices(np.eye(3), np.eye(3), list("abcde"))
+    assert figure.get_supxlabel() == "the first 3 of 5 columns"
+    assert matrices(np.eye(3), np.eye(3), list("abc")).get_supxlabel() == ""

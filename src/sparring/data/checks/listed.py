@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+NAMED = 12  # of many names, those that a line has
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names, and how many others there are."""
+    others = f", and {len(names) - NAMED} others" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + others
 
 
 @dataclass(frozen=True)

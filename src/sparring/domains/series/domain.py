@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparring.core.game import Batch, DataSpec, Game
+from sparring.data.checks.listed import some_of
 from sparring.data.dataset import Dataset
 from sparring.data.npy import growing_npy, growing_npz
 from sparring.domains.domain import Domain, Make, Progress, Translated
@@ -39,7 +40,6 @@ from sparring.errors import UserError
 from sparring.metrics.figure import Features
 from sparring.options import validate
 
-NAMED = 12  # features that a line names
 LAGS = 50  # of pictures of returns
 
 
@@ -68,11 +68,10 @@ class SeriesDomain(Domain):
 
     def introduce(self, spec: DataSpec) -> list[str]:
         """Windows, features, attributes."""
-        names = channels_of(spec.extra).features
-        others = f", and {len(names) - NAMED} others" if len(names) > NAMED else ""
-        lines = [f"{spec.count:,} windows of {spec.shape[0]} steps (data.window) of {', '.join(names[:NAMED])}{others}"]
+        names = some_of(channels_of(spec.extra).features)
+        lines = [f"{spec.count:,} windows of {spec.shape[0]} steps (data.window) of {names}"]
         attributes = [f"{each.name} ({each.kind})" for each in attributes_of(spec.extra)]
-        return [*lines, f"attributes: {', '.join(attributes[:NAMED])}"] if attributes else lines
+        return [*lines, f"attributes: {some_of(attributes)}"] if attributes else lines
 
     def resolve_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate against `SeriesOptions`."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sparring.data.checks.listed import ListedReport
+from sparring.data.checks.listed import ListedReport, some_of
 from sparring.data.frames import read_frame
 from sparring.domains.table.columns import Column, fit_column
 from sparring.domains.table.conditions import said
@@ -30,7 +30,6 @@ REASONS = {
     "copies": "it equals an earlier row",
     "breaks": "it breaks a constraint of data.constraints, and is refused by a training",
 }
-NAMED = 12  # columns of a kind that a line names
 SHOWN = 1000  # copied rows that are named
 
 
@@ -101,10 +100,7 @@ def introduce(rows: int, columns: Iterable[Column]) -> list[str]:
         more = more.removesuffix(" of them")
         kinds.setdefault(kind, []).append(f"{column.name} ({more})" if more else column.name)
     lines = [f"{rows:,} rows; what is taken for another kind than it is, data.columns corrects (docs/tables.md)"]
-    for kind, names in kinds.items():
-        others = f", and {len(names) - NAMED} others" if len(names) > NAMED else ""
-        lines.append(f"  {kind}: {', '.join(names[:NAMED])}{others}")
-    return lines
+    return [*lines, *(f"  {kind}: {some_of(names)}" for kind, names in kinds.items())]
 
 
 def _broken(

@@ -259,10 +259,9 @@ def decode(
 ) -> DataFrame:
     """Encoded rows as a table of the original columns. Raises UserError for NaN.
 
-    numbers: the category or mode of each column (N, P), where a game has told them already; see `OneHots.numbers`.
-
     start: rows before these, from which keys count on. rows: the numbers that these were drawn under (N,), on which rare levels
     depend, and not on how rows are cut into batches; None: those from `start`. only: these columns alone.
+    numbers: the category or mode of each column (N, P), where a game has told them already; see `OneHots.numbers`.
     """
     if not bool(torch.isfinite(data.sum())):  # of numbers between -1 and 1, which come to infinity by no other way
         raise UserError(

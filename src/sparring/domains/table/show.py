@@ -113,8 +113,8 @@ def matrices(real: NDArray[np.float64], fake: NDArray[np.float64], names: Sequen
         image = axes.imshow(values, vmin=0, vmax=1, cmap="magma_r")
         axes.set_title(title, fontsize=9, color=INK, loc="left")
         if few:
-            axes.set_xticks(range(count), names, rotation=90)
-            axes.set_yticks(range(count), names)
+            axes.set_xticks(range(count), names[:count], rotation=90)
+            axes.set_yticks(range(count), names[:count])
         axes.tick_params(colors=INK, labelsize=6.5, length=0)
     if count < len(names):
         figure.supxlabel(f"the first {count} of {len(names)} columns", fontsize=8, color=INK)

@@ -16,7 +16,7 @@ from sparring.core.game import Batch, DataSpec
 from sparring.core.labels import Labels
 from sparring.domains.series.attributes import SeriesLabels, attributes_of
 from sparring.domains.series.clock import Clock, calendar
-from sparring.domains.series.games.path_game import ShownGame
+from sparring.domains.series.games.shown_game import ShownGame
 from sparring.errors import UserError
 
 PASSED = ("real", "real_mask", "frame", "attributes", "label")  # of codes, on to the samples
