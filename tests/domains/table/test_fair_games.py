@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from planted import built, drawn, gap, planted, points, taught
+from sparring.core.game import Batch
 from sparring.domains.table.games.fair import FairGAN, mistaken, parity
 from sparring.domains.table.metrics.fairness import fairness
 from sparring.domains.table.metrics.fairness import parity as parity_of
@@ -99,3 +100,13 @@ def test_a_model_is_as_unfair_on_real_rows_as_what_it_learnt_from() -> None:
     learnt, kept = (fairness(side, test, space.cells, pay, sex, 0) for side in (unfair, mixed))
     assert learnt.parity > 0.5 and learnt.accuracy > 0.75 and learnt.odds > 0.2
     assert kept.parity < 0.15 and kept.accuracy < learnt.accuracy - 0.1
+
+
+def test_the_fair_phase_leaves_out_how_often_group_and_target_meet_on_both_sides(folder: Path) -> None:
+    game, data = built("tabfairgan", folder)
+    rows, batch = data.batch(torch.arange(64))["data"], Batch()
+    batch.memo["fair"] = True
+    gap = game.moment_gap(torch.rand_like(rows), rows, slice(None), batch)
+    group, target = game.protected.hot, game.target.hot
+    assert not gap[group, target].any() and not gap[target, group].any()
+    assert gap[group, group].all() and gap[target, target].all()

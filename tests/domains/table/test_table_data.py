@@ -263,6 +263,10 @@ def test_rows_of_one_hots_and_soft_rows_are_told_by_their_largest_number() -> No
     rows = torch.tensor([[0, 1, 0, -0.7, 0, 1, 0, 0, 1], [1, 0, 0, 0.2, 1, 0, 0, 1, 0]])
     assert hots.numbers(rows).tolist() == [[1, 1, 2], [0, 0, 1]]
     assert hots.numbers(rows * 0.5 + 0.1).tolist() == [[1, 1, 2], [0, 0, 1]]
+    # A number of 1 is not the largest where another is above it.
+    above = rows.clone()
+    above[0, :3] = torch.tensor([2.0, 1, 0])
+    assert hots.numbers(above).tolist() == [[0, 1, 2], [0, 0, 1]]
     # As many numbers as one-hots, but not one in each.
     odd = rows.clone()
     odd[0, 0], odd[0, 4:6] = 0.5, torch.tensor([-1.0, 0.0])

@@ -279,6 +279,10 @@ def test_a_run_is_asked_measured_and_shown(table: Path, tmp_path: Path) -> None:
         torch.set_num_threads(threads)
         rows.append(torch.cat([batch["data"] for batch in trained.generate(9000)]))
     assert torch.equal(rows[0], rows[1]) and len(rows[0]) == 9000
+    # The categories that come with rows are theirs.
+    (batch,) = trained.generate(200)
+    frames = [trained.domain.frame_of(each) for each in (batch, Batch(data=batch["data"]))]  # type: ignore[attr-defined]
+    assert "numbers" in batch and frames[0].equals(frames[1])
     found = sparring.evaluate(
         tmp_path / "run",
         metrics="marginal_error,pair_error,tstr,adherence",
